@@ -1,0 +1,7 @@
+module github.com/postrider/postrider/services/ledger
+
+go 1.26.0
+
+require github.com/postrider/postrider/shared v0.0.0
+
+replace github.com/postrider/postrider/shared => ../../shared

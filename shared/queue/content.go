@@ -1,0 +1,305 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+)
+
+// A message of MAIL is its content, then its Accepted event as JSON, then the
+// length of that JSON in four octets. The event comes last because most of
+// it is known only when the content has ended. A content larger than
+// MaxInline lies in chunks in BODY, stored before the message that names
+// them: the message is the commit, and chunks without one are garbage.
+
+// tailLen is the length of the length.
+const tailLen = 4
+
+// DecodeMail splits a message of MAIL into its event and inline content.
+func DecodeMail(data []byte) (*event.Accepted, []byte, error) {
+	if len(data) < tailLen {
+		return nil, nil, errors.New("decode mail: too short")
+	}
+	end := len(data) - tailLen
+	n := int(binary.BigEndian.Uint32(data[end:]))
+	if n > end {
+		return nil, nil, errors.New("decode mail: event longer than the message")
+	}
+	a, err := event.Decode[event.Accepted](data[end-n : end])
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, data[: end-n : end-n], nil
+}
+
+// ContentWriter takes a content as it arrives and stores it under a QueueID.
+// Memory in use is bounded: MaxInline, then two chunks.
+type ContentWriter struct {
+	bus    *Bus
+	ctx    context.Context
+	id     mail.QueueID
+	buf    []byte
+	size   int64
+	chunks []event.Chunk
+	// pending is the chunk being stored while the next one fills.
+	pending chan chunkResult
+	err     error
+}
+
+type chunkResult struct {
+	chunk event.Chunk
+	buf   []byte
+	err   error
+}
+
+var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+
+// NewContent starts the content of a message. ctx bounds every store.
+func (b *Bus) NewContent(ctx context.Context, id mail.QueueID) *ContentWriter {
+	buf := chunkBuffers.Get().(*[]byte)
+	return &ContentWriter{bus: b, ctx: ctx, id: id, buf: (*buf)[:0]}
+}
+
+// Size is the number of octets written so far.
+func (w *ContentWriter) Size() int64 { return w.size }
+
+// Write adds to the content. An error is that of the store, and final.
+func (w *ContentWriter) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	written := 0
+	for len(p) > 0 {
+		limit := w.inlineLimit()
+		if len(w.chunks) > 0 || w.pending != nil {
+			limit = w.chunkLimit()
+		}
+		if len(w.buf) >= limit {
+			if w.err = w.flush(); w.err != nil {
+				return written, w.err
+			}
+			continue
+		}
+		n := min(len(p), limit-len(w.buf))
+		w.buf = append(w.buf, p[:n]...)
+		w.size += int64(n)
+		written += n
+		p = p[n:]
+	}
+	return written, nil
+}
+
+// maxPayload leaves room for headers and the event of an inline message.
+func (w *ContentWriter) maxPayload() int { return int(w.bus.NC.MaxPayload()) - 8<<10 }
+
+func (w *ContentWriter) chunkLimit() int { return min(MaxChunk, w.maxPayload()) }
+
+func (w *ContentWriter) inlineLimit() int { return min(MaxInline, w.maxPayload()/2) }
+
+// flush sends the buffer off as a chunk, after the one before it is stored.
+func (w *ContentWriter) flush() error {
+	if err := w.settle(); err != nil {
+		return err
+	}
+	full := w.buf
+	id := fmt.Sprintf("%s/%d", w.id, len(w.chunks))
+	w.pending = make(chan chunkResult, 1)
+	go func(out chan<- chunkResult) {
+		at, err := w.bus.Publish(w.ctx, BodySubject(ShardOf(w.id)), id, full)
+		out <- chunkResult{event.Chunk{Seq: at.Seq, Size: len(full)}, full, err}
+	}(w.pending)
+	next := chunkBuffers.Get().(*[]byte)
+	w.buf = (*next)[:0]
+	return nil
+}
+
+// settle waits for the chunk under way.
+func (w *ContentWriter) settle() error {
+	if w.pending == nil {
+		return nil
+	}
+	r := <-w.pending
+	w.pending = nil
+	if r.err != nil {
+		return r.err
+	}
+	recycle(r.buf)
+	w.chunks = append(w.chunks, r.chunk)
+	return nil
+}
+
+func recycle(buf []byte) {
+	buf = buf[:0]
+	chunkBuffers.Put(&buf)
+}
+
+// Commit stores the message: after it returned nil the relay is responsible
+// for it. The writer completes a.Size and a.Chunks.
+func (w *ContentWriter) Commit(a *event.Accepted) (event.ContentRef, error) {
+	if w.err != nil {
+		return event.ContentRef{}, w.err
+	}
+	defer w.Discard()
+	a.Schema, a.QueueID, a.Size = event.Schema, w.id, w.size
+	meta := event.Encode(a)
+	if len(w.chunks) > 0 || w.pending != nil || len(w.buf)+len(meta)+tailLen > w.maxPayload() {
+		if err := w.toChunks(); err != nil {
+			return event.ContentRef{}, err
+		}
+		a.Chunks = w.chunks
+		meta = event.Encode(a)
+	}
+	w.buf = append(w.buf, meta...)
+	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(len(meta)))
+	at, err := w.bus.Publish(w.ctx, MailSubject(a.Class.Lane(), ShardOf(w.id)), string(w.id), w.buf)
+	if err != nil {
+		return event.ContentRef{}, err
+	}
+	return event.ContentRef{Stream: at.Stream, Seq: at.Seq, Size: w.size}, nil
+}
+
+// toChunks stores what is buffered as the last chunk.
+func (w *ContentWriter) toChunks() error {
+	if len(w.buf) > 0 {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	if err := w.settle(); err != nil {
+		return err
+	}
+	w.buf = w.buf[:0]
+	return nil
+}
+
+// Discard gives the buffers back; chunks already stored become garbage.
+func (w *ContentWriter) Discard() {
+	if w.pending != nil {
+		go func(p chan chunkResult) { recycle((<-p).buf) }(w.pending)
+		w.pending = nil
+	}
+	if w.buf != nil {
+		recycle(w.buf)
+		w.buf = nil
+	}
+	if w.err == nil {
+		w.err = errors.New("content is closed")
+	}
+}
+
+// ErrContentGone reports a content that is no longer stored.
+var ErrContentGone = errors.New("content is no longer stored")
+
+// Content opens a stored content. Reading streams it chunk by chunk, with one
+// chunk read ahead.
+func (b *Bus) Content(ctx context.Context, ref event.ContentRef) (*event.Accepted, io.ReadCloser, error) {
+	data, err := b.get(ctx, ref.Stream, ref.Seq)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, inline, err := DecodeMail(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(a.Chunks) == 0 {
+		return a, io.NopCloser(bytes.NewReader(inline)), nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &chunkReader{bus: b, ctx: ctx, cancel: cancel, stream: BodyStream(ShardOf(a.QueueID)), chunks: a.Chunks}
+	r.fetch()
+	return a, r, nil
+}
+
+// get reads one message by its sequence.
+func (b *Bus) get(ctx context.Context, stream string, seq uint64) ([]byte, error) {
+	s, err := b.stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", stream, err)
+	}
+	m, err := s.GetMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, fmt.Errorf("%w: %s/%d", ErrContentGone, stream, seq)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s/%d: %w", stream, seq, err)
+	}
+	return m.Data, nil
+}
+
+// stream is the handle of a stream, asked for once per connection.
+func (b *Bus) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if s, ok := b.handles.Load(name); ok {
+		return s.(jetstream.Stream), nil
+	}
+	s, err := b.JS.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b.handles.Store(name, s)
+	return s, nil
+}
+
+type chunkReader struct {
+	bus    *Bus
+	ctx    context.Context
+	cancel context.CancelFunc
+	stream string
+	chunks []event.Chunk
+	next   chan chunkData
+	rest   []byte
+}
+
+type chunkData struct {
+	data []byte
+	err  error
+}
+
+// fetch begins to read the next chunk.
+func (r *chunkReader) fetch() {
+	r.next = nil
+	if len(r.chunks) == 0 {
+		return
+	}
+	c := r.chunks[0]
+	r.chunks = r.chunks[1:]
+	next := make(chan chunkData, 1)
+	go func() {
+		data, err := r.bus.get(r.ctx, r.stream, c.Seq)
+		if err == nil && len(data) != c.Size {
+			err = fmt.Errorf("read %s/%d: %d octets instead of %d", r.stream, c.Seq, len(data), c.Size)
+		}
+		next <- chunkData{data, err}
+	}()
+	r.next = next
+}
+
+func (r *chunkReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.next == nil {
+			return 0, io.EOF
+		}
+		got := <-r.next
+		if got.err != nil {
+			return 0, got.err
+		}
+		r.rest = got.data
+		r.fetch()
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (r *chunkReader) Close() error {
+	r.cancel()
+	return nil
+}

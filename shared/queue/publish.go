@@ -1,0 +1,111 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/shared/event"
+)
+
+// ErrFull reports that the store has no room: the publisher may try again
+// later, and nothing was stored.
+var ErrFull = errors.New("store is full")
+
+// ErrUnavailable reports that the store did not acknowledge in time. The
+// message may have been stored.
+var ErrUnavailable = errors.New("store did not acknowledge")
+
+// PublishTimeout bounds one Publish with its retries. A device waits for the
+// reply meanwhile: 451 must come within 10 s.
+const PublishTimeout = 8 * time.Second
+
+const (
+	publishAttempt = 3 * time.Second
+	publishPause   = 200 * time.Millisecond
+)
+
+// Position is where a published message was stored.
+type Position struct {
+	Stream string
+	Seq    uint64
+	// Duplicate reports that it had been stored before, at Seq.
+	Duplicate bool
+}
+
+// Publish stores an event and returns when it is on stable storage. id makes
+// a repeated publish the same one. It tries again for PublishTimeout or until
+// ctx ends; then ErrFull or ErrUnavailable say why.
+func (b *Bus) Publish(ctx context.Context, subject, id string, data []byte, opts ...jetstream.PublishOpt) (Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, PublishTimeout)
+	defer cancel()
+	opts = append(opts, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
+	for {
+		attempt, stop := context.WithTimeout(ctx, publishAttempt)
+		ack, err := b.JS.PublishMsg(attempt, &nats.Msg{Subject: subject, Data: data}, opts...)
+		stop()
+		if err == nil {
+			return Position{ack.Stream, ack.Sequence, ack.Duplicate}, nil
+		}
+		if full(err) {
+			return Position{}, fmt.Errorf("publish %s: %w: %w", subject, ErrFull, err)
+		}
+		if permanent(err) {
+			return Position{}, fmt.Errorf("publish %s: %w", subject, err)
+		}
+		select {
+		case <-ctx.Done():
+			return Position{}, fmt.Errorf("publish %s: %w: %w", subject, ErrUnavailable, err)
+		case <-time.After(publishPause):
+		}
+	}
+}
+
+// PublishLater stores an event that is delivered to target at the given time.
+// The schedule has a subject of its own; publishing it again replaces it.
+func (b *Bus) PublishLater(ctx context.Context, subject, target, id string, data []byte, at time.Time) (Position, error) {
+	return b.Publish(ctx, subject, id, data, jetstream.WithScheduleAt(at), jetstream.WithScheduleTarget(target))
+}
+
+// Record writes one line of the ledger. key names what is recorded, so that
+// writing it twice is writing it once.
+func (b *Bus) Record(ctx context.Context, key string, r event.Record) error {
+	r.Schema = event.Schema
+	if r.At.IsZero() {
+		r.At = time.Now().UTC()
+	}
+	id := string(r.QueueID) + "/" + string(r.Stage) + "/" + string(r.Outcome) + "/" + key
+	_, err := b.Publish(ctx, LedgerSubject(r.Stage, r.Outcome), id, event.Encode(&r))
+	return err
+}
+
+// full recognises the ways in which JetStream says that there is no room:
+// a stream's limit, the server's, the account's.
+func full(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case 10077, 10023, 10002, 10028, 10047:
+		return true
+	}
+	return false
+}
+
+// permanent recognises errors that no repetition mends.
+func permanent(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		switch api.ErrorCode {
+		case 10054, 10097: // message or header larger than the stream allows
+			return true
+		}
+		return false
+	}
+	return errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrBadSubject)
+}

@@ -1,0 +1,206 @@
+// Package queue is the bus as the services see it: which streams exist
+// (topology.go), how an event is published once (publish.go), what a returned
+// error does to it (worker.go), and where content lies (content.go).
+//
+// Guarantees: a Publish that returned nil is on stable storage (the server is
+// refused unless it syncs every write, verify.go). A handler runs at least
+// once per message; the same publish repeated within the duplicate window is
+// stored once. Nothing is dropped: a message that cannot be handled stays in
+// its stream and is tried again.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+)
+
+// Shards is the number of MAIL and BODY streams. One stream stores one
+// message after the other, each with its fsync; shards store side by side.
+const Shards = 4
+
+// Partitions is the number of delivery partitions: a destination belongs to
+// one, and one worker serves a partition at a time. Limits per destination
+// therefore hold over all workers.
+const Partitions = 16
+
+// Limits of single stream messages, in octets. JetStream refuses more than
+// 32 MiB whatever is configured, and a server's max_payload is 1 MiB unless
+// raised: chunks adapt to it.
+const (
+	MaxChunk  = 1 << 20
+	MaxInline = 512 << 10
+)
+
+// dedupeWindow is how long a repeated publish is recognised. It bounds memory
+// in the server; longer outages are covered by handlers that are idempotent.
+const dedupeWindow = 5 * time.Minute
+
+// Stream names.
+const (
+	StreamAdmitted = "ADMITTED"
+	StreamDeliver  = "DELIVER"
+	StreamReport   = "REPORT"
+	StreamLedger   = "LEDGER"
+	StreamRefused  = "REFUSED"
+	BucketRegistry = "registry"
+	BucketWorkers  = "workers"
+)
+
+// WorkerTTL is how long a delivery worker counts as alive after its last sign
+// of life in the workers bucket.
+const WorkerTTL = 15 * time.Second
+
+// Lanes, most urgent first.
+var lanes = [...]mail.Lane{mail.LaneAlert, mail.LaneNormal}
+
+// MailStream is the name of MAIL shard n, BodyStream that of its chunks.
+func MailStream(n int) string { return "MAIL_" + strconv.Itoa(n) }
+
+// BodyStream is the name of BODY shard n.
+func BodyStream(n int) string { return "BODY_" + strconv.Itoa(n) }
+
+// ShardOf is the shard of a message: ids of one process spread evenly.
+func ShardOf(id mail.QueueID) int { return hash(string(id)) % Shards }
+
+// PartitionOf is the partition of a destination.
+func PartitionOf(destination string) int { return hash(destination) % Partitions }
+
+func hash(s string) int {
+	h := fnv.New32a()
+	h.Write([]byte(s))
+	return int(h.Sum32() & 0x7fffffff)
+}
+
+// MailSubject is where ingress and bounce publish a message.
+func MailSubject(lane mail.Lane, shard int) string {
+	return "mail." + string(lane) + "." + strconv.Itoa(shard)
+}
+
+// BodySubject is where chunks of a large content go.
+func BodySubject(shard int) string { return "body." + strconv.Itoa(shard) }
+
+// AdmittedSubject is where policy publishes.
+func AdmittedSubject(lane mail.Lane, shard int) string {
+	return "admitted." + string(lane) + "." + strconv.Itoa(shard)
+}
+
+// ReadySubject is where a job waits for a worker.
+func ReadySubject(lane mail.Lane, partition int) string {
+	return "deliver.ready." + string(lane) + "." + strconv.Itoa(partition)
+}
+
+// LaterSubject is where a deferred job waits for its time. Each job has its
+// own subject: a stream keeps one schedule per subject.
+func LaterSubject(destination, job string) string {
+	return fmt.Sprintf("deliver.later.%d.%s.%s", PartitionOf(destination), DestinationToken(destination), job)
+}
+
+// ReportSubject is where delivery asks for a report.
+func ReportSubject(kind event.FailureKind) string { return "report." + string(kind) }
+
+// LedgerSubject is where a record goes.
+func LedgerSubject(stage event.Stage, outcome event.Outcome) string {
+	return "ledger." + string(stage) + "." + string(outcome)
+}
+
+// RefusedSubject is where the evidence of refusals goes.
+func RefusedSubject(stage string) string { return "refused." + stage }
+
+// DestinationToken writes a destination as one subject token.
+func DestinationToken(destination string) string { return strings.ReplaceAll(destination, ".", "~") }
+
+// streams is the whole topology. MAIL, BODY and LEDGER are the truth; ADMITTED,
+// DELIVER and REPORT are derived from them; REFUSED is evidence.
+func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
+	var out []jetstream.StreamConfig
+	add := func(c jetstream.StreamConfig) {
+		c.Storage = jetstream.FileStorage
+		c.Replicas = replicas
+		c.AllowDirect = true
+		c.Duplicates = dedupeWindow
+		out = append(out, c)
+	}
+	for n := range Shards {
+		add(jetstream.StreamConfig{Name: MailStream(n), Subjects: []string{"mail.*." + strconv.Itoa(n)},
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "accepted mail (truth)"})
+		add(jetstream.StreamConfig{Name: BodyStream(n), Subjects: []string{BodySubject(n)},
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "chunks of large content (truth)"})
+	}
+	add(jetstream.StreamConfig{Name: StreamAdmitted, Subjects: []string{"admitted.*.*"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "admitted by policy (derived)"})
+	// Schedules exclude DiscardNew, so DELIVER has no limit of its own: the
+	// server's limit and intake at 85 % protect it.
+	add(jetstream.StreamConfig{Name: StreamDeliver, Subjects: []string{"deliver.ready.*.*", "deliver.later.*.*.*"},
+		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "jobs, ready and deferred (derived)"})
+	add(jetstream.StreamConfig{Name: StreamReport, Subjects: []string{"report.*"},
+		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Description: "reports to write (derived)"})
+	add(jetstream.StreamConfig{Name: StreamLedger, Subjects: []string{"ledger.*.*"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: ledgerAge,
+		DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression, Description: "what became of the mail (truth)"})
+	add(jetstream.StreamConfig{Name: StreamRefused, Subjects: []string{"refused.*"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: 30 * 24 * time.Hour, MaxBytes: 256 << 20,
+		Description: "refusals (evidence, bounded)"})
+	return out
+}
+
+// Ensure creates what is missing of the topology and brings what exists to
+// its settings. Any service may do it, in any order, again and again.
+func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, ledgerAge time.Duration) error {
+	for _, want := range streams(replicas, ledgerAge) {
+		if err := ensureStream(ctx, js, want); err != nil {
+			return fmt.Errorf("create stream %s: %w", want.Name, err)
+		}
+	}
+	for _, b := range []jetstream.KeyValueConfig{
+		{Bucket: BucketRegistry, History: 16, Replicas: replicas, Description: "devices and credentials (truth)"},
+		{Bucket: BucketWorkers, TTL: WorkerTTL, Replicas: replicas, Description: "delivery workers alive"},
+	} {
+		if _, err := js.KeyValue(ctx, b.Bucket); err == nil {
+			continue
+		}
+		if _, err := js.CreateOrUpdateKeyValue(ctx, b); err != nil {
+			return fmt.Errorf("create bucket %s: %w", b.Bucket, err)
+		}
+	}
+	return nil
+}
+
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
+	have, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another service was faster
+			return nil
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	c := have.CachedInfo().Config
+	if c.MaxAge == want.MaxAge && c.Replicas == want.Replicas && len(c.Subjects) == len(want.Subjects) {
+		return nil
+	}
+	_, err = js.UpdateStream(ctx, want)
+	return err
+}
+
+// Replicas is how many copies of a stream the connected system can keep: one
+// on a single server, three in a cluster.
+func Replicas(nc *nats.Conn) int {
+	if nc.ConnectedClusterName() != "" && len(nc.DiscoveredServers())+1 >= 3 {
+		return 3
+	}
+	return 1
+}

@@ -1,0 +1,127 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// ErrNotDurable reports a NATS server that acknowledges before it has synced.
+// The relay does not start on it: 250 would not mean durable.
+var ErrNotDurable = errors.New("the NATS server does not sync every write: set \"sync_interval: always\" in its jetstream block")
+
+// ErrSyncUnknown reports that nobody could say whether the server syncs.
+var ErrSyncUnknown = errors.New("cannot verify that the NATS server has \"sync_interval: always\": " +
+	"set bus.system_credentials to a user of its system account, or let its monitoring port answer on the same host (http_port: 8222)")
+
+// VerifyDurable asks every server for its sync setting: over the system
+// account when credentials for it are given, else over the connection the
+// services use, else at the monitoring port of the server's host.
+func (b *Bus) VerifyDurable(ctx context.Context, systemCredentials string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if systemCredentials != "" {
+		auth, err := credentials(systemCredentials)
+		if err != nil {
+			return fmt.Errorf("bus.system_credentials: %w", err)
+		}
+		nc, err := nats.Connect(b.NC.ConnectedUrl(), append(auth, nats.Name("postrider verify"))...)
+		if err != nil {
+			return fmt.Errorf("connect with bus.system_credentials: %w", err)
+		}
+		defer nc.Close()
+		return askSystem(ctx, nc)
+	}
+	if err := askSystem(ctx, b.NC); !errors.Is(err, ErrSyncUnknown) {
+		return err
+	}
+	return askMonitor(ctx, b.NC.ConnectedUrl())
+}
+
+type jsConfig struct {
+	Disabled bool `json:"disabled"`
+	Config   struct {
+		SyncAlways bool `json:"sync_always"`
+	} `json:"config"`
+}
+
+// askSystem pings every server of the system; each answers for itself. The
+// first answer is waited for, the others only briefly.
+func askSystem(ctx context.Context, nc *nats.Conn) error {
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("ask the servers: %w", err)
+	}
+	defer sub.Unsubscribe()
+	if err := nc.PublishRequest("$SYS.REQ.SERVER.PING.JSZ", inbox, []byte(`{"config":true}`)); err != nil {
+		return fmt.Errorf("ask the servers: %w", err)
+	}
+	answers := 0
+	for wait := time.Second; ; wait = 300 * time.Millisecond {
+		m, err := nextWithin(ctx, sub, wait)
+		if err != nil || len(m.Data) == 0 { // nobody answers, or no permission
+			break
+		}
+		var reply struct {
+			Server struct {
+				Name string `json:"name"`
+			} `json:"server"`
+			Data  jsConfig        `json:"data"`
+			Error json.RawMessage `json:"error"`
+		}
+		if err := json.Unmarshal(m.Data, &reply); err != nil || reply.Error != nil || reply.Data.Disabled {
+			continue
+		}
+		answers++
+		if !reply.Data.Config.SyncAlways {
+			return fmt.Errorf("server %s: %w", reply.Server.Name, ErrNotDurable)
+		}
+	}
+	if answers == 0 {
+		return ErrSyncUnknown
+	}
+	return nil
+}
+
+func nextWithin(ctx context.Context, sub *nats.Subscription, d time.Duration) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return sub.NextMsgWithContext(ctx)
+}
+
+// askMonitor reads the monitoring port of the server's host.
+func askMonitor(ctx context.Context, server string) error {
+	u, err := url.Parse(server)
+	if err != nil {
+		return ErrSyncUnknown
+	}
+	target := "http://" + net.JoinHostPort(u.Hostname(), "8222") + "/jsz?config=true"
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return ErrSyncUnknown
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return ErrSyncUnknown
+	}
+	defer resp.Body.Close()
+	var reply jsConfig
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&reply); err != nil || reply.Disabled {
+		return ErrSyncUnknown
+	}
+	if !reply.Config.SyncAlways {
+		return ErrNotDurable
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+// Package service is the shape that every service has: a name and a Run that
+// blocks until its context ends. A Service runs the same as a process of its
+// own (Main) and beside others in one process (Run).
+//
+// What Main and the commands have in common lies here too: reading the
+// configuration, reaching the bus, refusing one that is not durable, and the
+// exit codes.
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/telemetry"
+)
+
+// Grace is how long running work may take after a stop was asked for: it is
+// finished, or handed back.
+const Grace = 20 * time.Second
+
+// Service is one of the relay's services.
+type Service struct {
+	// Name is what `postrider run` and the log call it.
+	Name string
+	// Run works until ctx ends. It calls env.Ready once it does its work.
+	Run func(ctx context.Context, env *Env) error
+}
+
+// Env is what a process lends a service.
+type Env struct {
+	Config  *config.Config
+	Bus     *queue.Bus
+	Log     zerolog.Logger
+	Metrics prometheus.Registerer
+	// Instance names this process among others of its kind.
+	Instance string
+
+	ready func()
+}
+
+// Ready tells that the service does its work.
+func (e *Env) Ready() {
+	if e.ready != nil {
+		e.ready()
+	}
+}
+
+// Group runs services in one process.
+type Group struct {
+	services []Service
+	pending  atomic.Int32
+	ready    chan struct{}
+	mu       sync.Mutex
+	waiting  map[string]bool
+}
+
+// NewGroup prepares services to be run together.
+func NewGroup(services ...Service) *Group {
+	g := &Group{services: services, ready: make(chan struct{}), waiting: map[string]bool{}}
+	g.pending.Store(int32(len(services)))
+	for _, s := range services {
+		g.waiting[s.Name] = true
+	}
+	return g
+}
+
+// Ready is closed when every service does its work.
+func (g *Group) Ready() <-chan struct{} { return g.ready }
+
+// Check is nil when every service does its work, and names those that do not.
+func (g *Group) Check() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var names []string
+	for name := range g.waiting {
+		names = append(names, name)
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("not ready: %s", strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// Run runs the services until ctx ends or one of them fails; then all stop.
+func (g *Group) Run(ctx context.Context, env Env) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, s := range g.services {
+		own := env
+		own.Log = env.Log.With().Str("stage", s.Name).Logger()
+		own.ready = sync.OnceFunc(func() {
+			g.mu.Lock()
+			delete(g.waiting, s.Name)
+			g.mu.Unlock()
+			if g.pending.Add(-1) == 0 {
+				close(g.ready)
+			}
+		})
+		group.Go(func() error {
+			err := s.Run(ctx, &own)
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", s.Name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// NewInstance names this process: host, and a random part.
+func NewInstance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "relay"
+	}
+	return strings.ReplaceAll(host, ".", "-") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// Main runs services as a process of their own against bus.url and exits.
+func Main(services ...Service) {
+	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
+	file := flags.String("config", "", "configuration `file` (default: $POSTRIDER_CONFIG, ./postrider.yaml, /etc/postrider/postrider.yaml)")
+	flags.Parse(os.Args[1:])
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	cfg, err := config.LoadOrSandbox(*file)
+	if err == nil {
+		err = RunRemote(ctx, cfg, services...)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, os.Args[0]+": "+err.Error())
+		os.Exit(ExitCode(err))
+	}
+}
+
+// ErrNoBus reports a configuration without a bus for a service of its own.
+var ErrNoBus = errors.New("bus.url is empty: a service of its own needs a NATS server (\"postrider up\" embeds one)")
+
+// RunRemote runs services against the bus of the configuration until ctx ends.
+func RunRemote(ctx context.Context, cfg *config.Config, services ...Service) error {
+	if cfg.Bus.URL == "" {
+		return ErrNoBus
+	}
+	log := telemetry.NewLog(os.Stderr, os.Getenv("POSTRIDER_LOG"))
+	for _, w := range cfg.Warnings() {
+		log.Warn().Msg(w.String())
+	}
+	instance := NewInstance()
+	bus, err := Connect(ctx, cfg, instance, log)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	metrics := telemetry.NewRegistry()
+	group := NewGroup(services...)
+	address := cfg.Metrics.Address
+	if a, ok := os.LookupEnv("POSTRIDER_METRICS"); ok {
+		address = a
+	}
+	ServeTelemetry(ctx, address, metrics, group.Check, log)
+	go func() {
+		select {
+		case <-group.Ready():
+			log.Info().Str("instance", instance).Msg("ready")
+		case <-ctx.Done():
+		}
+	}()
+	return group.Run(ctx, Env{Config: cfg, Bus: bus, Log: log, Metrics: metrics, Instance: instance})
+}
+
+// ServeTelemetry serves metrics and health in the background. Several
+// processes of one host may share a configuration: the address goes to the
+// first, the others say so and work without.
+func ServeTelemetry(ctx context.Context, address string, metrics *prometheus.Registry, ready func() error, log zerolog.Logger) {
+	if address == "" {
+		return
+	}
+	go func() {
+		if err := telemetry.Serve(ctx, address, metrics, ready); err != nil {
+			log.Warn().Err(err).Str("address", address).Msg("no metrics and health endpoint; set POSTRIDER_METRICS to another address or to nothing")
+		}
+	}()
+}
+
+// connectPatience is how long a starting service waits for its bus.
+const connectPatience = 30 * time.Second
+
+// Connect reaches the bus of the configuration, refuses one that is not
+// durable, and makes sure of the topology.
+func Connect(ctx context.Context, cfg *config.Config, name string, log zerolog.Logger) (*queue.Bus, error) {
+	var bus *queue.Bus
+	give := time.Now().Add(connectPatience)
+	for {
+		var err error
+		bus, err = queue.Connect(queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, Name: name, Log: log})
+		if err == nil {
+			break
+		}
+		if time.Now().After(give) {
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		log.Warn().Err(err).Msg("waiting for the bus")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	if err := bus.VerifyDurable(ctx, cfg.Bus.SystemCredentials); err != nil {
+		bus.Close()
+		return nil, err
+	}
+	if err := queue.Ensure(ctx, bus.JS, queue.Replicas(bus.NC), time.Duration(cfg.Retention.Ledger)); err != nil {
+		bus.Close()
+		return nil, err
+	}
+	return bus, nil
+}
