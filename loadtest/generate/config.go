@@ -81,7 +81,7 @@ const (
 	// So many commands and their replies fit the buffers of a socket, which
 	// a pipeline needs (RFC 2920 §3.1).
 	maxRecipients = 1000
-	maxSize = 1 << 30
+	maxSize       = 1 << 30
 )
 
 // Validate reports the first setting that makes no sense.

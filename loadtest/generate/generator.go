@@ -2,7 +2,6 @@ package generate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -65,7 +64,11 @@ func (g *Generator) Run(ctx context.Context) (Summary, error) {
 	}
 	workers.Wait()
 	g.tally.end(time.Now())
-	return g.tally.summary(g.config), context.Cause(inner)
+	err = ctx.Err()
+	if err == nil {
+		err = context.Cause(inner)
+	}
+	return g.tally.summary(g.config), err
 }
 
 // Progress returns the counts so far. It may be called while Run runs.
@@ -204,9 +207,6 @@ func endLine(m *message, o outcome, now time.Time) journal.Submission {
 	}
 	return line
 }
-
-// Interrupted reports whether Run's error only says that it was stopped.
-func Interrupted(err error) bool { return errors.Is(err, context.Canceled) }
 
 // describe names an attempt's end in the counts by code: "250", "lost".
 func describe(o outcome) string {

@@ -180,14 +180,14 @@ func (s *session) envelope(m *message) (*reply, error) {
 	}
 
 	var refused *reply // the first refusal
-	r, err := ask(commands[0])
+	mail, err := ask(commands[0])
 	switch {
 	case err != nil:
 		return nil, err
-	case r.code == 421 || r.refuses() && !pipelined:
-		return &r, nil
-	case r.refuses():
-		refused = &r
+	case mail.code == 421 || mail.refuses() && !pipelined:
+		return &mail, nil
+	case mail.refuses():
+		refused = &mail
 	}
 	accepted := 0
 	for i := range m.recipients {
@@ -208,20 +208,20 @@ func (s *session) envelope(m *message) (*reply, error) {
 	if accepted == 0 && !pipelined {
 		return refused, nil
 	}
-	r, err = ask(commands[len(commands)-1])
+	data, err := ask(commands[len(commands)-1])
 	switch {
 	case err != nil:
 		return nil, err
-	case r.code == 354 && accepted > 0:
+	case data.code == 354 && accepted > 0:
 		return nil, nil
-	case r.code == 354:
+	case data.code == 354:
 		return refused, s.emptyContent()
-	case !r.refuses():
-		return nil, fmt.Errorf("%w: %d to DATA", errSyntax, r.code)
+	case !data.refuses():
+		return nil, fmt.Errorf("%w: %d to DATA", errSyntax, data.code)
 	case accepted == 0:
 		return refused, nil
 	}
-	return &r, nil
+	return &data, nil
 }
 
 func (s *session) commands(m *message) []string {

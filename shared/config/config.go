@@ -42,7 +42,7 @@ type Config struct {
 	Listeners []Listener        `yaml:"listeners"`
 	Networks  Networks          `yaml:"networks"`
 	Domains   Domains           `yaml:"domains"`
-	Devices   []registry.Device `yaml:"devices"` // entries of origin "file"
+	Devices   []registry.Device `yaml:"devices"` // The devices of the file; commands cannot change them.
 	Policy    Policy            `yaml:"policy"`
 	Scan      Scan              `yaml:"scan"`
 	Auth      Auth              `yaml:"auth"`
@@ -118,6 +118,8 @@ const (
 )
 
 // Listener is one address that accepts SMTP.
+//
+// Once loaded, every field has its value, and Limits is not nil.
 type Listener struct {
 	// Name of the listener in logs, metrics and facts. Default: mode-port, as
 	// in "relay-25".
@@ -136,7 +138,7 @@ type Listener struct {
 	ProxyProtocolFrom []netip.Prefix `yaml:"proxy_protocol_from"`
 	// TLSFloorBySource allows other TLS to some sources.
 	TLSFloorBySource []TLSFloor `yaml:"tls_floor_by_source"`
-	// Limits bound the connections of the listener; never nil once loaded.
+	// Limits bound the connections of the listener.
 	Limits *ConnectionLimit `yaml:"limits"`
 }
 

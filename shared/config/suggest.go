@@ -19,6 +19,9 @@ func didYouMean(s string, candidates []string) string {
 // makes, or the only one that s abbreviates.
 func closest(s string, candidates []string) string {
 	s = strings.ReplaceAll(strings.ToLower(s), "-", "_")
+	if strings.Trim(s, "0123456789.") == "" {
+		return "" // a number is wrong, not misspelt
+	}
 	best, bestDistance := "", 1+slips(s)
 	for _, c := range candidates {
 		if d := distance(s, c); d < bestDistance {

@@ -148,6 +148,10 @@ func TestFaults(t *testing.T) {
 	if m := over("udp", Extra); len(m.Answer) != 4 {
 		t.Errorf("extra: %v", m)
 	}
+	s.Fail("www.campus.test", OneLink)
+	if m := s.reply("udp", new(dns.Msg).SetQuestion("www.campus.test.", dns.TypeA)); len(m.Answer) != 1 || len(m.Ns) != 0 {
+		t.Errorf("one link: %v", m)
+	}
 	packet, err := over("udp", Garbage).Pack()
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +161,16 @@ func TestFaults(t *testing.T) {
 	}
 	if m := over("udp", NoFault); len(m.Answer) != 1 {
 		t.Errorf("fault did not end: %v", m)
+	}
+}
+
+func TestFaultOfOneType(t *testing.T) {
+	s := Start(t, zone)
+	s.Fail("campus.test", Refused, "A", "AAAA")
+	for qtype, want := range map[string]int{"A": dns.RcodeRefused, "AAAA": dns.RcodeRefused, "MX": dns.RcodeSuccess} {
+		if m := ask(t, s, "udp", "campus.test", qtype); m.Rcode != want {
+			t.Errorf("%s: %v", qtype, m)
+		}
 	}
 }
 
@@ -211,5 +225,14 @@ func TestAuthentic(t *testing.T) {
 	m := new(dns.Msg).SetQuestion("campus.test.", dns.TypeMX)
 	if s.reply("udp", m).AuthenticatedData {
 		t.Error("AD for a client that does not know it")
+	}
+}
+
+func TestDefaultTTL(t *testing.T) {
+	s := Start(t, "a.test 7 TXT x\nb.test TXT y", "$TTL 9\nc.test TXT z")
+	for name, want := range map[string]uint32{"a.test": 7, "b.test": defaultTTL, "c.test": 9} {
+		if m := ask(t, s, "udp", name, "TXT"); m.Answer[0].Header().Ttl != want {
+			t.Errorf("%s: TTL %d, want %d", name, m.Answer[0].Header().Ttl, want)
+		}
 	}
 }

@@ -31,6 +31,9 @@ const (
 	// Lame answers with a referral to the root, as a server does that does
 	// not know the zone.
 	Lame
+	// OneLink answers with the first CNAME only, as a server does whose zones
+	// end there.
+	OneLink
 	// Garbage answers with a record that cannot be read.
 	Garbage
 	// Extra adds records to the answer that belong to other names, as a
@@ -38,11 +41,29 @@ const (
 	Extra
 )
 
-// Fail gives a name a fault for all types from now on; NoFault ends it.
-func (s *Server) Fail(name string, f Fault) {
+// Fail gives a name a fault from now on, in place of an earlier one: for
+// queries of the types, for example "AAAA", or of all when none is given.
+// NoFault ends it. A fault for one type goes before that for all.
+func (s *Server) Fail(name string, f Fault, types ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults[canonical(name)] = f
+	if len(types) == 0 {
+		types = []string{""}
+	}
+	for _, qtype := range types {
+		s.faults[faulty{canonical(name), qtype}] = f
+	}
+}
+
+// faulty is what has a fault: a name, and a type unless it is for all.
+type faulty struct{ name, qtype string }
+
+// faultOf is the fault of a query. The caller holds mu.
+func (s *Server) faultOf(name, qtype string) Fault {
+	if f, ok := s.faults[faulty{name, qtype}]; ok {
+		return f
+	}
+	return s.faults[faulty{name: name}]
 }
 
 // Delay answers queries for a name only after d; 0 ends it.

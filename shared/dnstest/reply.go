@@ -11,10 +11,10 @@ func (s *Server) reply(network string, request *dns.Msg) *dns.Msg {
 		return nil
 	}
 	q := request.Question[0]
-	name := canonical(q.Name)
+	name, qtype := canonical(q.Name), dns.Type(q.Qtype).String()
 
 	s.mu.Lock()
-	s.queries[query{network, name, dns.TypeToString[q.Qtype]}]++
+	s.queries[query{network, name, qtype}]++
 	g, delay := s.gates[name], s.delays[name]
 	s.mu.Unlock()
 	if !s.pass(g, delay) {
@@ -23,7 +23,7 @@ func (s *Server) reply(network string, request *dns.Msg) *dns.Msg {
 
 	// What was set while the query waited holds for it.
 	s.mu.Lock()
-	fault, z := s.faults[name], s.zones
+	fault, z := s.faultOf(name, qtype), s.zones
 	s.mu.Unlock()
 
 	m := new(dns.Msg).SetReply(request)
@@ -89,7 +89,10 @@ func (f Fault) apply(network string, m *dns.Msg, z *zones, q dns.Question) *dns.
 		return m
 	}
 	z.answer(m, q)
-	if f == Extra {
+	switch f {
+	case OneLink:
+		m.Answer, m.Ns, m.Rcode = m.Answer[:min(len(m.Answer), 1)], nil, dns.RcodeSuccess
+	case Extra:
 		m.Answer = append([]dns.RR{
 			&dns.CNAME{Hdr: header("poison.test.", dns.TypeCNAME), Target: q.Name},
 			&dns.MX{Hdr: header("poison.test.", dns.TypeMX), Mx: "mx.poison.test."},

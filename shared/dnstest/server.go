@@ -23,7 +23,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	zones   *zones
-	faults  map[string]Fault
+	faults  map[faulty]Fault
 	delays  map[string]time.Duration
 	gates   map[string]*gate
 	queries map[query]int
@@ -72,7 +72,7 @@ func Listen(address string, text ...string) (*Server, error) {
 		addr:    tcp.Addr().String(),
 		closed:  make(chan struct{}),
 		zones:   z,
-		faults:  map[string]Fault{},
+		faults:  map[faulty]Fault{},
 		delays:  map[string]time.Duration{},
 		gates:   map[string]*gate{},
 		queries: map[query]int{},

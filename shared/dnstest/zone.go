@@ -27,7 +27,15 @@ func parse(text ...string) (*zones, error) {
 	for _, t := range text {
 		p := dns.NewZoneParser(strings.NewReader(unindent(t)), ".", "")
 		p.SetDefaultTTL(defaultTTL)
-		for rr, ok := p.Next(); ok; rr, ok = p.Next() {
+		for {
+			if !strings.Contains(t, "$TTL") {
+				// Otherwise a record takes the TTL of the one before.
+				p.SetDefaultTTL(defaultTTL)
+			}
+			rr, ok := p.Next()
+			if !ok {
+				break
+			}
 			z.add(rr)
 		}
 		if err := p.Err(); err != nil {

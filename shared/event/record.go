@@ -110,3 +110,18 @@ type RecipientRecord struct {
 	// the final dot and its reply.
 	PossibleDuplicate bool `json:"possible_duplicate,omitempty"`
 }
+
+// Refusal is the evidence of something refused before it was accepted, in
+// REFUSED. Subject: refused.<stage>.
+type Refusal struct {
+	Schema int         `json:"v"`
+	Ref    mail.Ref    `json:"ref"`
+	At     time.Time   `json:"at"`
+	Stage  string      `json:"stage"` // connect, tls, auth, mail, rcpt, data, command
+	Facts  authz.Facts `json:"facts"`
+	Reply  smtp.Reply  `json:"reply"`
+	Rule   string      `json:"rule,omitempty"`
+	Reason string      `json:"reason,omitempty"`
+	// Count is above 1 when refusals of the same kind were counted together.
+	Count int `json:"count"`
+}

@@ -41,25 +41,29 @@ type Position struct {
 // a repeated publish the same one. It tries again for PublishTimeout or until
 // ctx ends; then ErrFull or ErrUnavailable say why.
 func (b *Bus) Publish(ctx context.Context, subject, id string, data []byte, opts ...jetstream.PublishOpt) (Position, error) {
+	return b.publish(ctx, &nats.Msg{Subject: subject, Data: data}, id, opts...)
+}
+
+func (b *Bus) publish(ctx context.Context, m *nats.Msg, id string, opts ...jetstream.PublishOpt) (Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, PublishTimeout)
 	defer cancel()
 	opts = append(opts, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
 	for {
 		attempt, stop := context.WithTimeout(ctx, publishAttempt)
-		ack, err := b.JS.PublishMsg(attempt, &nats.Msg{Subject: subject, Data: data}, opts...)
+		ack, err := b.JS.PublishMsg(attempt, m, opts...)
 		stop()
 		if err == nil {
 			return Position{ack.Stream, ack.Sequence, ack.Duplicate}, nil
 		}
 		if full(err) {
-			return Position{}, fmt.Errorf("publish %s: %w: %w", subject, ErrFull, err)
+			return Position{}, fmt.Errorf("publish %s: %w: %w", m.Subject, ErrFull, err)
 		}
 		if permanent(err) {
-			return Position{}, fmt.Errorf("publish %s: %w", subject, err)
+			return Position{}, fmt.Errorf("publish %s: %w", m.Subject, err)
 		}
 		select {
 		case <-ctx.Done():
-			return Position{}, fmt.Errorf("publish %s: %w: %w", subject, ErrUnavailable, err)
+			return Position{}, fmt.Errorf("publish %s: %w: %w", m.Subject, ErrUnavailable, err)
 		case <-time.After(publishPause):
 		}
 	}
@@ -102,7 +106,8 @@ func permanent(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		switch api.ErrorCode {
-		case 10054, 10097: // message or header larger than the stream allows
+		case 10054, 10097, // message or header larger than the stream allows
+			10071, 10164: // the subject's last message is not the one expected
 			return true
 		}
 		return false

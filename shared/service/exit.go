@@ -42,7 +42,7 @@ func (e *Exit) Unwrap() error { return e.Err }
 // ExitCode is the exit code for an error.
 func ExitCode(err error) int {
 	var exit *Exit
-	var problems *config.Problems
+	var problems config.Problems
 	switch {
 	case err == nil:
 		return ExitDone

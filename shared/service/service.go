@@ -138,7 +138,7 @@ func Main(services ...Service) {
 	flags.Parse(os.Args[1:])
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	cfg, err := config.LoadOrSandbox(*file)
+	cfg, err := LoadConfig(*file)
 	if err == nil {
 		err = RunRemote(ctx, cfg, services...)
 	}
@@ -146,6 +146,15 @@ func Main(services ...Service) {
 		fmt.Fprintln(os.Stderr, os.Args[0]+": "+err.Error())
 		os.Exit(ExitCode(err))
 	}
+}
+
+// LoadConfig loads the configuration; what is wrong with it exits 2.
+func LoadConfig(file string) (*config.Config, error) {
+	cfg, err := config.LoadOrSandbox(file)
+	if err != nil {
+		return nil, &Exit{ExitUsage, err}
+	}
+	return cfg, nil
 }
 
 // ErrNoBus reports a configuration without a bus for a service of its own.

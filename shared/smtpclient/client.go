@@ -120,6 +120,9 @@ func (s *Session) open() error {
 	if !isWord(s.cfg.Hello) {
 		return fmt.Errorf("say hello: %q is no host name", s.cfg.Hello)
 	}
+	if s.cfg.ImplicitTLS && s.cfg.TLS == Never {
+		return errors.New("open session: implicit TLS contradicts the policy never")
+	}
 	if s.cfg.ImplicitTLS {
 		if err := s.handshake(); err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/postrider/postrider/shared/smtp"
-
 )
 
 // content sends the content to the end, by DATA or by one BDAT LAST.
@@ -98,7 +97,7 @@ func (t *transaction) conclude(end int, verdict *smtp.Error) {
 // server would not reply at all (RFC 2033 §4.2), so that one is left.
 func (t *transaction) loneDot() {
 	if t.cfg.LMTP {
-		t.Session.fail(fmt.Errorf("send DATA to %s: %w: 354 without a recipient", t.remote, ErrProtocol))
+		t.fail(fmt.Errorf("send DATA to %s: %w: 354 without a recipient", t.remote, ErrProtocol))
 		return
 	}
 	io.WriteString(t.out, ".\r\n")
@@ -107,7 +106,7 @@ func (t *transaction) loneDot() {
 		_, err = t.read("the lone dot", t.cfg.Timeouts.Dot)
 	}
 	if err != nil {
-		t.Session.fail(err)
+		t.fail(err)
 	}
 	t.dirty = true
 }

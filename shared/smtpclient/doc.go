@@ -17,8 +17,8 @@
 //   - Every read and every write has a deadline (RFC 5321 §4.5.3.2), and the
 //     end of the context interrupts both at once.
 //   - Replies are bounded: what a hostile server sends costs at most 64 KiB.
-//   - Under [Encrypt] and [Verify] nothing but EHLO, STARTTLS and QUIT is sent
-//     in clear.
+//   - Under [Encrypt] and [Verify] nothing but EHLO (or HELO), STARTTLS and QUIT
+//     is sent in clear.
 //   - A session that could be out of step with its server is closed, never
 //     used again: after 421, a network error, a timeout, a malformed or
 //     unexpected reply, or content that was broken off. See [Session.Healthy].

@@ -65,7 +65,7 @@ func (d *DSN) appendMail(b []byte) []byte {
 	return b
 }
 
-func (r *RecipientDSN) append(b []byte) []byte {
+func (r *RecipientDSN) appendRcpt(b []byte) []byte {
 	if r.Notify != 0 {
 		b = append(append(b, " NOTIFY="...), r.Notify.String()...)
 	}

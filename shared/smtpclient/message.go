@@ -153,7 +153,7 @@ func appendRcpt(b []byte, m *Message, i int, e *Extensions) []byte {
 	b = append(b, m.Recipients[i].String()...)
 	b = append(b, '>')
 	if e.DSN && m.DSN != nil && i < len(m.DSN.Recipients) {
-		b = m.DSN.Recipients[i].append(b)
+		b = m.DSN.Recipients[i].appendRcpt(b)
 	}
 	return append(b, "\r\n"...)
 }

@@ -35,8 +35,8 @@ func (s *Session) Send(ctx context.Context, m Message) (Result, error) {
 	return t.res, err
 }
 
-// transaction is a Send in progress. A recipient is open as long as it has no
-// Err; the code of its Reply tells whether RCPT was accepted.
+// transaction is a Send in progress. A recipient is open as long as it has
+// neither an Err nor a Reply: not asked yet, or accepted by RCPT so far.
 type transaction struct {
 	*Session
 	m        *Message
@@ -54,7 +54,7 @@ func (t *transaction) run(ctx context.Context) error {
 		return nil
 	}
 	if err := t.envelope(); err != nil {
-		return t.fail(err)
+		return t.abort(err)
 	}
 	if t.accepted == 0 {
 		if t.waiting {
@@ -63,10 +63,10 @@ func (t *transaction) run(ctx context.Context) error {
 		return nil
 	}
 	if err := t.content(ctx); err != nil {
-		return t.fail(err)
+		return t.abort(err)
 	}
 	if err := t.final(); err != nil {
-		return t.fail(err)
+		return t.abort(err)
 	}
 	return nil
 }
@@ -109,11 +109,11 @@ func (t *transaction) settle(from int, err error) {
 	}
 }
 
-// fail closes the session in the middle of the transaction, and settles those
+// abort closes the session in the middle of the transaction, and settles those
 // recipients whom the server owes an answer.
-func (t *transaction) fail(err error) error {
+func (t *transaction) abort(err error) error {
 	t.res.Stale = t.used && t.replies == 0 && wentAway(err)
-	t.Session.fail(err)
+	t.fail(err)
 	var verdict *smtp.Error
 	isVerdict := errors.As(err, &verdict)
 	t.settle(t.next, err)

@@ -15,6 +15,13 @@ import (
 // maxFlood bounds what one S-flood or C-flood line sends, in octets.
 const maxFlood = 256 << 20
 
+// endOfScripts is how long ServeScripts waits for scripts to end by themselves
+// when the test is over.
+const endOfScripts = 10 * time.Second
+
+// errCutShort ends a script whose pause outlasts its context.
+var errCutShort = errors.New("script cut short")
+
 // Script is a conversation that can be played from either side. One line of its
 // text is one step, S for the server and C for the client:
 //
@@ -100,6 +107,9 @@ func (s Script) play(ctx context.Context, conn net.Conn, me byte) error {
 		} else {
 			err = st.expect(r)
 		}
+		if errors.Is(err, errCutShort) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("play script line %d: %w", st.line, err)
 		}
@@ -111,8 +121,10 @@ func (s Script) play(ctx context.Context, conn net.Conn, me byte) error {
 func (st step) act(ctx context.Context, conn net.Conn) error {
 	switch st.action {
 	case "pause":
-		wait(ctx, st.pause)
-		return ctx.Err()
+		if !wait(ctx, st.pause) {
+			return errCutShort
+		}
+		return nil
 	case "drop":
 		return conn.Close()
 	case "raw":
@@ -206,7 +218,8 @@ func match(pattern, text string) bool {
 
 // ServeScripts listens on a free port of 127.0.0.1 until the test ends and
 // plays the nth script to the nth connection; more connections are closed at
-// once. A script that the client does not follow fails the test.
+// once. A script that the client does not follow to its end fails the test; it
+// must be over 10 s after the test, except for a pause.
 func ServeScripts(t T, scripts ...string) (addr string) {
 	t.Helper()
 	parsed := make([]Script, len(scripts))
@@ -226,7 +239,8 @@ func ServeScripts(t T, scripts ...string) (addr string) {
 	go func() { done <- serveScripts(ctx, l, parsed) }()
 	t.Cleanup(func() {
 		_ = l.Close()
-		cancel()
+		limit := time.AfterFunc(endOfScripts, cancel)
+		defer limit.Stop()
 		if err := <-done; err != nil {
 			t.Errorf("%v", err)
 		}
@@ -234,8 +248,8 @@ func ServeScripts(t T, scripts ...string) (addr string) {
 	return l.Addr().String()
 }
 
-// serveScripts returns what went wrong in all of the connections that were
-// not cut short by ctx.
+// serveScripts plays until the listener is closed and returns what went wrong
+// on all of the connections.
 func serveScripts(ctx context.Context, l net.Listener, scripts []Script) error {
 	results := make(chan error)
 	played := 0
@@ -251,10 +265,8 @@ func serveScripts(ctx context.Context, l net.Listener, scripts []Script) error {
 		played++
 		go func() {
 			err := scripts[n].Serve(ctx, conn)
-			if err != nil && ctx.Err() == nil {
+			if err != nil {
 				err = fmt.Errorf("connection %d: %w", n+1, err)
-			} else {
-				err = nil
 			}
 			results <- err
 		}()

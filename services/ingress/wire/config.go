@@ -87,34 +87,34 @@ type Refusal struct {
 
 // The kinds of Refusal.
 const (
-	KindAuth        = "auth"        // AUTH where it is not possible
-	KindConnections = "connections" // too many connections
-	KindErrors      = "errors"      // too many errors, bad recipients or AUTH failures
-	KindForeign     = "foreign"     // another protocol, such as HTTP
-	KindHandshake   = "handshake"   // TLS handshake failed
-	KindInjection   = "injection"   // octets ahead of a reply that had to be waited for
-	KindPath        = "path"        // MAIL or RCPT argument
-	KindSequence    = "sequence"    // command out of order
-	KindShutdown    = "shutdown"    // the listener is stopping
-	KindSize        = "size"        // message too big
-	KindSyntax      = "syntax"      // command line
-	KindTimeout     = "timeout"     // client too slow
+	KindAuth        = "auth"         // AUTH where it is not possible
+	KindConnections = "connections"  // too many connections
+	KindErrors      = "errors"       // too many errors, bad recipients or AUTH failures
+	KindForeign     = "foreign"      // another protocol, such as HTTP
+	KindHandshake   = "handshake"    // TLS handshake failed
+	KindInjection   = "injection"    // octets ahead of a reply that had to be waited for
+	KindPath        = "path"         // MAIL or RCPT argument
+	KindSequence    = "sequence"     // command out of order
+	KindShutdown    = "shutdown"     // the listener is stopping
+	KindSize        = "size"         // message too big
+	KindSyntax      = "syntax"       // command line
+	KindTimeout     = "timeout"      // client too slow
 	KindTLSMismatch = "tls-mismatch" // TLS on a plaintext port or the reverse
 )
 
 const (
-	bodyGrace       = 10 * time.Minute // before Config.MinRate holds
-	drainFactor     = 2                // times MaxSize are drained before a body is cut off
-	lingerTime      = 2 * time.Second  // for a client to read a last reply while it still sends
-	lingerOctets    = 1 << 20
-	maxCommandLine  = 2048  // RFC 5321 §4.5.3.1.4 asks for 512 and more with extensions
-	maxAuthLine     = 12800 // RFC 4954 §4: 12288 octets of base64, and the command
-	maxDrainedLine  = 1 << 20
-	maxHelo         = 255 // RFC 5321 §4.5.3.1.2
-	maxReplyLine    = 512 // RFC 5321 §4.5.3.1.5
-	maxJunk         = 100 // NOOP, RSET, HELO and the like, before each counts as an error
-	readBufferSize  = 8 << 10
-	maxKeptOutput   = 4 << 10
+	bodyGrace      = 10 * time.Minute // before Config.MinRate holds
+	drainFactor    = 2                // times MaxSize are drained before a body is cut off
+	lingerTime     = 2 * time.Second  // for a client to read a last reply while it still sends
+	lingerOctets   = 1 << 20
+	maxCommandLine = 2048  // RFC 5321 §4.5.3.1.4 asks for 512 and more with extensions
+	maxAuthLine    = 12800 // RFC 4954 §4: 12288 octets of base64, and the command
+	maxDrainedLine = 1 << 20
+	maxHelo        = 255 // RFC 5321 §4.5.3.1.2
+	maxReplyLine   = 512 // RFC 5321 §4.5.3.1.5
+	maxJunk        = 100 // NOOP, RSET, HELO and the like, before each counts as an error
+	readBufferSize = 8 << 10
+	maxKeptOutput  = 4 << 10
 )
 
 func (cfg Config) withDefaults() Config {

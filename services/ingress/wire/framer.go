@@ -30,25 +30,25 @@ type framer struct {
 	repair  bool
 	limit   int64 // of size; 0: none
 
-	state  frameState
-	fault  error // *smtp.Error, or errAborted; nil while the body is good
-	size   int64 // octets of content written
-	seen   int64 // octets of input consumed
-	open   bool  // output stands inside a line
-	line   int   // octets of the present line of content
-	longest int  // octets of the longest line, without CRLF
+	state   frameState
+	fault   error // *smtp.Error, or errAborted; nil while the body is good
+	size    int64 // octets of content written
+	seen    int64 // octets of input consumed
+	open    bool  // output stands inside a line
+	line    int   // octets of the present line of content
+	longest int   // octets of the longest line, without CRLF
 }
 
 type frameState uint8
 
 const (
-	atLine    frameState = iota // after CRLF, or at the start: a dot is framing in DATA
-	atContent                   // at the start of a line by repair or after a dot: a dot is content
-	inLine                      // inside a line
-	afterDot                    // a dot at the start of a line was taken, not written
-	afterDotCR                  // the dot and a CR were taken, not written
-	afterCR                     // a CR inside a line was taken, not written
-	ended                       // the genuine CRLF.CRLF was taken
+	atLine     frameState = iota // after CRLF, or at the start: a dot is framing in DATA
+	atContent                    // at the start of a line by repair or after a dot: a dot is content
+	inLine                       // inside a line
+	afterDot                     // a dot at the start of a line was taken, not written
+	afterDotCR                   // the dot and a CR were taken, not written
+	afterCR                      // a CR inside a line was taken, not written
+	ended                        // the genuine CRLF.CRLF was taken
 )
 
 // frame consumes src and writes to dst until src is used up, dst has less than

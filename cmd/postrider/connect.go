@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/natsd"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/service"
+)
+
+// connect reaches the bus of the relay that the configuration describes, for
+// a command. An embedded bus left its address in relay.data.
+func connect(_ context.Context, f *flags) (*config.Config, *queue.Bus, error) {
+	cfg, err := service.LoadConfig(f.config)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, Name: "postrider-command", Log: zerolog.Nop()}
+	if c.URL == "" {
+		access, err := natsd.ReadAccess(cfg.Relay.Data)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil, fmt.Errorf("%w: no relay runs on %s\nStart it with: postrider up", service.ErrUnreachable, cfg.Relay.Data)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		c.URL, c.Credentials = access.URL, access.Credentials
+	}
+	bus, err := queue.Connect(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", service.ErrUnreachable, err)
+	}
+	return cfg, bus, nil
+}

@@ -1,0 +1,211 @@
+package delivery
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/smtp"
+	"github.com/postrider/postrider/shared/smtpclient"
+)
+
+// smtpPort is where an MX listens (RFC 5321 §4.5.4.2).
+const smtpPort = 25
+
+// Level is how much encryption a next hop needs. Higher includes lower.
+type Level int
+
+// The levels. LevelDANE has no implementation in this release and therefore
+// fails closed: mail waits.
+const (
+	LevelOpportunistic Level = iota // TLS if offered, else clear (RFC 7435)
+	LevelEncrypt                    // TLS, any certificate
+	LevelVerify                     // TLS, a certificate valid for the host
+	LevelDANE                       // TLS, authenticated by TLSA records (RFC 7672)
+)
+
+// String is the word of the configuration.
+func (l Level) String() string {
+	return [...]string{"opportunistic", string(config.TLSEncrypt), string(config.TLSVerify), string(config.TLSDANE)}[l]
+}
+
+// policy is the level as the client knows it.
+func (l Level) policy() smtpclient.TLSPolicy {
+	switch l {
+	case LevelEncrypt:
+		return smtpclient.Encrypt
+	case LevelVerify, LevelDANE:
+		return smtpclient.Verify
+	}
+	return smtpclient.Opportunistic
+}
+
+// NextHop is where the mail of a destination goes, as far as the
+// configuration decides it.
+type NextHop struct {
+	// Destination is a domain as A-label, or an address literal.
+	Destination string
+	// Host is the fixed host of a route or literal: a name with addresses of
+	// its own, or an IP address. Empty means the MXs of Destination.
+	Host string
+	// Port to connect to.
+	Port uint16
+	// Routed says that the operator named Host.
+	Routed bool
+	// TLS is the least that is accepted.
+	TLS Level
+	// ImplicitTLS starts TLS before the greeting (RFC 8314 §3.3).
+	ImplicitTLS bool
+	// LMTP speaks RFC 2033.
+	LMTP bool
+
+	auth smtpclient.Credential
+}
+
+// ByMX reports that the DNS names the hosts (RFC 5321 §5.1).
+func (h NextHop) ByMX() bool { return h.Host == "" }
+
+// String is the next hop for people: "MX of example.test", or host and port.
+func (h NextHop) String() string {
+	if h.ByMX() {
+		return "MX of " + h.Destination
+	}
+	return fmt.Sprintf("%s port %d", h.Host, h.Port)
+}
+
+// Rules are what the configuration says about next hops, ready to be asked.
+type Rules struct {
+	routes  patterns[NextHop]
+	require patterns[Level]
+	sealed  bool // nothing leaves the machine but by a route
+	port    uint16
+}
+
+// NewRules reads delivery.routes, delivery.require_tls and the routes of
+// hosted domains. Credentials in files are read now.
+func NewRules(c *config.Config) (*Rules, error) {
+	r := &Rules{routes: patterns[NextHop]{}, require: patterns[Level]{}, sealed: c.Sandbox, port: smtpPort}
+	for _, h := range c.Domains.Hosted {
+		if h.Route == "" {
+			continue
+		}
+		if err := r.addRoute(config.Route{Domain: h.Name, To: h.Route}); err != nil {
+			return nil, err
+		}
+	}
+	for _, route := range c.Delivery.Routes {
+		if err := r.addRoute(route); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range c.Delivery.RequireTLS {
+		level, err := levelOf(t.Level)
+		if err != nil {
+			return nil, err
+		}
+		r.require[t.Domain] = level
+	}
+	return r, nil
+}
+
+func levelOf(l config.TLSLevel) (Level, error) {
+	for level := LevelEncrypt; level <= LevelDANE; level++ {
+		if level.String() == string(l) {
+			return level, nil
+		}
+	}
+	return 0, fmt.Errorf("read delivery.require_tls: %q is no level", l)
+}
+
+func (r *Rules) addRoute(route config.Route) error {
+	to, err := config.ParseNextHop(route.To)
+	if err != nil {
+		return fmt.Errorf("read route of %s: %w", route.Domain, err)
+	}
+	hop := NextHop{Host: to.Host, Port: uint16(to.Port), Routed: true}
+	switch to.Scheme {
+	case config.SchemeStartTLS:
+		hop.TLS = LevelEncrypt
+	case config.SchemeVerify:
+		hop.TLS = LevelVerify
+	case config.SchemeSMTPS:
+		hop.TLS, hop.ImplicitTLS = LevelVerify, true
+	case config.SchemeLMTP:
+		hop.LMTP = true
+	}
+	if hop.auth, err = credential(route.Credentials); err != nil {
+		return fmt.Errorf("read credentials of the route of %s: %w", route.Domain, err)
+	}
+	r.routes[route.Domain] = hop
+	return nil
+}
+
+// credential reads "user:password", or the file that holds it. What names an
+// existing file is a file.
+func credential(s string) (smtpclient.Credential, error) {
+	if s == "" {
+		return smtpclient.Credential{}, nil
+	}
+	if content, err := os.ReadFile(s); err == nil {
+		s = strings.TrimSpace(string(content))
+	} else if !strings.Contains(s, ":") {
+		return smtpclient.Credential{}, err
+	}
+	user, password, ok := strings.Cut(s, ":")
+	if !ok || user == "" {
+		return smtpclient.Credential{}, fmt.Errorf("they are not user:password")
+	}
+	return smtpclient.Credential{User: user, Password: password}, nil
+}
+
+// NextHop decides where the mail of a destination goes. A route for exactly
+// the domain comes first, then the longest ".suffix", then "*", then the MX.
+// require_tls raises the level of a route and never lowers it. ok is false
+// when the mail may not leave this machine.
+func (r *Rules) NextHop(destination string) (hop NextHop, ok bool) {
+	hop, routed := r.routes.find(destination)
+	switch ip, literal := literalIP(destination); {
+	case routed:
+	case r.sealed:
+		return NextHop{Destination: destination}, false
+	case literal: // RFC 5321 §4.1.3: the host itself
+		hop = NextHop{Host: ip.String(), Port: r.port}
+	default:
+		hop = NextHop{Port: r.port}
+	}
+	hop.Destination = destination
+	if level, found := r.require.find(destination); found {
+		hop.TLS = max(hop.TLS, level)
+	}
+	return hop, true
+}
+
+func literalIP(destination string) (netip.Addr, bool) {
+	return smtp.Address{Local: "x", Domain: destination}.LiteralIP()
+}
+
+// patterns are values for "domain", ".suffix" and "*".
+type patterns[V any] map[string]V
+
+// find gives the value of the most specific pattern. A suffix holds for
+// subdomains only, not for the domain itself.
+func (p patterns[V]) find(domain string) (V, bool) {
+	domain = strings.ToLower(domain)
+	if v, ok := p[domain]; ok {
+		return v, true
+	}
+	for rest := domain; !strings.HasPrefix(domain, "["); {
+		_, parent, more := strings.Cut(rest, ".")
+		if !more {
+			break
+		}
+		if v, ok := p["."+parent]; ok {
+			return v, true
+		}
+		rest = parent
+	}
+	v, ok := p["*"]
+	return v, ok
+}

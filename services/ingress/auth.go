@@ -1,0 +1,92 @@
+package ingress
+
+import (
+	"errors"
+
+	"github.com/emersion/go-sasl"
+	gosmtp "github.com/emersion/go-smtp"
+
+	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/smtp"
+)
+
+// AuthMechanisms are PLAIN and LOGIN; old printers speak only the latter. Both
+// are offered on TLS only, which wire sees to.
+func (s *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+
+// Auth begins an authentication exchange (RFC 4954).
+func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	switch mechanism {
+	case sasl.Plain:
+		return sasl.NewPlainServer(func(identity, user, password string) error {
+			if identity != "" && identity != user {
+				return s.failed(user) // nobody may act for another
+			}
+			return s.authenticate(user, password)
+		}), nil
+	case sasl.Login:
+		return &loginServer{authenticate: s.authenticate}, nil
+	}
+	return nil, gosmtp.ErrAuthUnknownMechanism
+}
+
+// authenticate checks a user name and secret against the registry.
+func (s *session) authenticate(user, password string) error {
+	if s.in.rules.Sandbox { // any name and password will do
+		s.facts.Identity = "sandbox"
+		return nil
+	}
+	select {
+	case s.in.secrets <- struct{}{}:
+		defer func() { <-s.in.secrets }()
+	case <-s.in.ctx.Done():
+		return reply(smtp.ReplyAuthUnavailable)
+	}
+	hash := ""
+	if c, ok := s.in.registry().Credential(user); ok {
+		hash = c.Hash
+	}
+	if !registry.CheckSecret(hash, password) {
+		return s.failed(user)
+	}
+	s.facts.Identity = user
+	s.in.metrics.authenticated("ok")
+	return nil
+}
+
+// failed answers 535 in the same words for an unknown user and a wrong secret.
+func (s *session) failed(user string) error {
+	s.in.metrics.authenticated("failed")
+	facts := s.facts
+	facts.Identity = user
+	s.in.evidence.add(refusalOf("auth", "credentials", facts, smtp.ReplyAuthFailed))
+	return reply(smtp.ReplyAuthFailed)
+}
+
+// loginServer is the server side of the LOGIN mechanism, which has no RFC: two
+// prompts, two answers.
+type loginServer struct {
+	authenticate func(user, password string) error
+	user         string
+	step         int
+}
+
+// Next takes the client's answer and gives the next prompt.
+func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err error) {
+	switch l.step {
+	case 0:
+		l.step = 1
+		if response == nil {
+			return []byte("Username:"), false, nil
+		}
+		fallthrough // an initial response is the user name
+	case 1:
+		l.step = 2
+		l.user = string(response)
+		return []byte("Password:"), false, nil
+	case 2:
+		l.step = 3
+		return nil, true, l.authenticate(l.user, string(response))
+	}
+	return nil, true, errors.New("unexpected response")
+}

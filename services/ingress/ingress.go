@@ -1,0 +1,178 @@
+// Package ingress is the submission server (MSA, RFC 6409): it speaks SMTP
+// with the devices.
+//
+// Consumes SMTP on the configured listeners: relay, submission, and
+// submissions (implicit TLS). Produces messages in MAIL, chunks of large ones
+// in BODY, and the evidence of refusals in REFUSED.
+//
+// Guarantees: 250 is sent only after the store acknowledged that the message
+// is on stable storage. A store that is full is answered 452 4.3.1, one that
+// does not answer 451 4.3.0, both within 10 s. Whatever authorization can
+// decide is decided before the final reply, from the registry snapshot in
+// memory: a refusal costs no hop and works with every other service down.
+// Messages are streamed; memory does not grow with their size. The content is
+// not altered: Received, and Date and Message-ID where missing, are put before
+// it (RFC 6409 §8), and a missing line between header and body is added.
+//
+// Failures: every error is an SMTP reply, 451 unless it says otherwise; texts
+// reveal nothing internal and begin with a reference.
+//
+// go-smtp parses the commands behind package wire, which owns TLS, framing and
+// line discipline.
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/services/ingress/wire"
+	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/dnsx"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/registry/store"
+	"github.com/postrider/postrider/shared/service"
+)
+
+// Service is ingress for a process to run.
+var Service = service.Service{Name: "ingress", Run: Run}
+
+// Ingress is what all sessions of a process share.
+type Ingress struct {
+	ctx      context.Context // of work: outlives the stop by service.Grace
+	bus      *queue.Bus
+	cfg      *config.Config
+	rules    *authz.Rules
+	registry func() *registry.Snapshot
+	names    *dnsx.Resolver // nil when no rule asks for names
+	ids      *mail.QueueIDs
+	secrets  chan struct{} // bounds the secrets being checked at once
+	evidence *evidence
+	metrics  *metrics
+}
+
+// Run accepts mail until ctx ends: then idle sessions get 421, busy ones
+// finish their message.
+func Run(ctx context.Context, env *service.Env) error {
+	reg, err := store.Open(ctx, env.Bus, env.Config.FileDevices())
+	if err != nil {
+		return err
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	in := &Ingress{
+		ctx: work, bus: env.Bus, cfg: env.Config, rules: env.Config.Rules(), registry: reg.Snapshot,
+		ids: mail.NewQueueIDs(), secrets: make(chan struct{}, 4),
+		evidence: newEvidence(env.Bus, env.Log), metrics: newMetrics(env.Metrics),
+	}
+	if in.rules.FCrDNS != authz.Off && !in.rules.Sandbox {
+		if in.names, err = dnsx.New(dnsx.Config{Servers: servers(env.Config)}); err != nil {
+			return fmt.Errorf("open resolver: %w", err)
+		}
+		defer in.names.Close()
+	}
+	certificate, err := OpenCertificate(env.Config, env.Log)
+	if err != nil {
+		return err
+	}
+	listeners, err := in.listen(certificate)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return in.evidence.run(ctx) })
+	group.Go(func() error { return certificate.Watch(ctx) })
+	group.Go(func() error {
+		return reg.Follow(ctx, func() {
+			for _, l := range listeners {
+				group.Go(func() error { return in.serve(ctx, l) })
+			}
+			env.Ready()
+		})
+	})
+	err = group.Wait()
+	for _, l := range listeners {
+		l.inner.Close()
+	}
+	return err
+}
+
+func servers(cfg *config.Config) []string {
+	if cfg.DNS.Resolver == "" {
+		return nil
+	}
+	return []string{cfg.DNS.Resolver}
+}
+
+// listener is one configured address, bound.
+type listener struct {
+	config.Listener
+	inner net.Listener
+	wire  wire.Config
+}
+
+// listen binds every address before the first message is accepted, so that a
+// port that is taken is an error at start.
+func (in *Ingress) listen(certificate *Certificate) ([]*listener, error) {
+	var out []*listener
+	for _, l := range in.cfg.Listeners {
+		inner, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			for _, o := range out {
+				o.inner.Close()
+			}
+			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		bound := &listener{Listener: l, inner: inner}
+		bound.wire = wire.Config{
+			Hostname: in.cfg.Relay.Hostname, TLS: certificate.Config(), ImplicitTLS: l.Mode == config.ModeSubmissions,
+			Auth: in.cfg.Auth.Local || in.rules.Sandbox, MaxSize: int64(in.cfg.Limits.MessageSize),
+			MaxRecipients: in.cfg.Limits.Recipients,
+			Refused:       func(r wire.Refusal) replyOf { return in.refusedByWire(l, r) },
+		}
+		if l.Limits != nil {
+			bound.wire.MaxConnections, bound.wire.MaxConnectionsPerAddress = l.Limits.Connections, l.Limits.PerAddress
+		}
+		out = append(out, bound)
+	}
+	return out, nil
+}
+
+// serve accepts on one listener until ctx ends.
+func (in *Ingress) serve(ctx context.Context, l *listener) error {
+	server := gosmtp.NewServer(gosmtp.BackendFunc(func(c *gosmtp.Conn) (gosmtp.Session, error) {
+		return in.newSession(l, c.Conn().(*wire.Conn)), nil
+	}))
+	wire.Configure(server, l.wire)
+	server.ErrorLog = log.New(io.Discard, "", 0) // go-smtp logs client mistakes as server errors
+	accept := wire.NewListener(l.inner, l.wire)
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), service.Grace)
+		defer cancel()
+		accept.Shutdown(grace)
+	})
+	err := server.Serve(accept)
+	if !stop() {
+		<-stopped // sessions finish their message
+	}
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, gosmtp.ErrServerClosed) || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("listener %s: %w", l.Name, err)
+}
+
+// nameWait is how long a decision that needs the client's name waits for it;
+// the look-up began at the connect.
+const nameWait = 5 * time.Second

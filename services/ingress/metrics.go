@@ -1,0 +1,52 @@
+package ingress
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	sessions *prometheus.CounterVec
+	seconds  prometheus.Histogram
+	refusals *prometheus.CounterVec
+	auth     *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	with := promauto.With(r)
+	return &metrics{
+		sessions: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_ingress_sessions_total",
+			Help: "SMTP conversations begun, by listener and whether they are encrypted (yes, no); STARTTLS begins a second one.",
+		}, []string{"listener", "tls"}),
+		seconds: with.NewHistogram(prometheus.HistogramOpts{
+			Name:    "postrider_accept_duration_seconds",
+			Help:    "Time from the go-ahead for the content to the 250.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		refusals: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_ingress_refusals_total",
+			Help: "Replies that refused something, by stage (mail, rcpt, data, wire) and rule or kind.",
+		}, []string{"stage", "rule"}),
+		auth: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_auth_total",
+			Help: "Authentications, by result (ok, failed).",
+		}, []string{"result"}),
+	}
+}
+
+func (m *metrics) session(listener string, encrypted bool) {
+	tls := "no"
+	if encrypted {
+		tls = "yes"
+	}
+	m.sessions.WithLabelValues(listener, tls).Inc()
+}
+
+func (m *metrics) accepted(d time.Duration) { m.seconds.Observe(d.Seconds()) }
+
+func (m *metrics) refused(stage, rule string) { m.refusals.WithLabelValues(stage, rule).Inc() }
+
+func (m *metrics) authenticated(result string) { m.auth.WithLabelValues(result).Inc() }

@@ -1,0 +1,172 @@
+// Package policy decides again, with authority, what ingress let in.
+//
+// Consumes MAIL (durable "policy" on every shard). Produces ADMITTED for the
+// recipients it admits, the ledger's accepted record with facts, registry
+// revision and verdict, and REPORT for recipients it refuses after all.
+//
+// Guarantees: the accepted record is stored before MAIL is acknowledged, so
+// that every message in MAIL is in the books or still to be read. Running
+// twice for one message stores each of these once. A refusal here happens
+// only when the registry or the rules changed after the 250; its sender, who
+// passed authorization then, gets a report.
+//
+// Failures: an unreadable event stays in MAIL and is logged; a store that does
+// not answer delays. Policy never loses and never bounces for its own trouble.
+package policy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/registry/store"
+	"github.com/postrider/postrider/shared/service"
+)
+
+// Service is policy for a process to run.
+var Service = service.Service{Name: "policy", Run: Run}
+
+// Durable is the name of the consumer on every MAIL shard.
+const Durable = "policy"
+
+// concurrency is per shard: each handler waits for two stores, so that many
+// share the time of a sync.
+const concurrency = 32
+
+// Run decides until ctx ends.
+func Run(ctx context.Context, env *service.Env) error {
+	reg, err := store.Open(ctx, env.Bus, env.Config.FileDevices())
+	if err != nil {
+		return err
+	}
+	p := &Policy{bus: env.Bus, rules: env.Config.Rules(), registry: reg.Snapshot, metrics: newMetrics(env.Metrics)}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return reg.Follow(ctx, func() {
+			for shard := range queue.Shards {
+				group.Go(func() error {
+					return env.Bus.Work(ctx, queue.Source{Stream: queue.MailStream(shard), Durable: Durable, Concurrency: concurrency}, service.Grace, p.Handle)
+				})
+			}
+			env.Ready()
+		})
+	})
+	return group.Wait()
+}
+
+// Policy decides over accepted messages.
+type Policy struct {
+	bus      *queue.Bus
+	rules    *authz.Rules
+	registry func() *registry.Snapshot
+	metrics  *metrics
+}
+
+// Handle decides about one message of MAIL.
+func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
+	a, _, err := queue.DecodeMail(m.Data)
+	if err != nil {
+		return queue.Poison(err)
+	}
+	ref := event.ContentRef{Stream: queue.MailStream(queue.ShardOf(a.QueueID)), Seq: m.Seq, Size: a.Size}
+	d := decide(p.rules, p.registry(), a)
+	if d.later {
+		return queue.Later(time.Minute, d.verdict.Reason)
+	}
+	p.metrics.decided(d)
+	if err := p.bus.Record(ctx, "", acceptedRecord(a, ref, d)); err != nil {
+		return err
+	}
+	if err := p.report(ctx, a, ref, d); err != nil {
+		return err
+	}
+	if len(d.admitted) == 0 {
+		return nil
+	}
+	out := event.Admitted{
+		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
+		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
+		Device: d.verdict.Device, Owner: d.verdict.Owner, ReportOf: a.ReportOf,
+	}
+	out.Env.Recipients = d.admitted
+	subject := queue.AdmittedSubject(out.Class.Lane(), queue.ShardOf(a.QueueID))
+	if _, err := p.bus.Publish(ctx, subject, string(a.QueueID), event.Encode(&out)); err != nil {
+		return fmt.Errorf("admit %s: %w", a.QueueID, err)
+	}
+	return nil
+}
+
+// report asks for a report to the sender about recipients refused after all.
+func (p *Policy) report(ctx context.Context, a *event.Accepted, ref event.ContentRef, d decision) error {
+	if len(d.refused) == 0 {
+		return nil
+	}
+	if err := p.bus.Record(ctx, "", event.Record{
+		Stage: event.StagePolicy, Outcome: event.Failed, QueueID: a.QueueID, Recipients: d.refused, Reason: d.verdict.Rule,
+	}); err != nil {
+		return err
+	}
+	f := event.Failure{
+		Schema: event.Schema, Kind: event.KindFailed, ID: string(a.QueueID) + "-policy", QueueID: a.QueueID,
+		AcceptedAt: a.At, At: time.Now().UTC(), Env: a.Env, MessageID: a.MessageID, Content: ref,
+		Recipients: d.refused, Device: d.verdict.Device, Owner: d.verdict.Owner, Report: a.ReportOf,
+	}
+	if _, err := p.bus.Publish(ctx, queue.ReportSubject(f.Kind), f.ID, event.Encode(&f)); err != nil {
+		return fmt.Errorf("ask for report of %s: %w", a.QueueID, err)
+	}
+	return nil
+}
+
+func acceptedRecord(a *event.Accepted, ref event.ContentRef, d decision) event.Record {
+	r := event.Record{
+		At: a.At, Stage: event.StagePolicy, Outcome: event.Entered, QueueID: a.QueueID,
+		Message: &event.MessageRecord{
+			AcceptedAt: a.At, MessageID: a.MessageID, SubmissionID: a.SubmissionID, ReversePath: a.Env.ReversePath,
+			Size: a.Size, Class: d.verdict.Class, Device: d.verdict.Device, Owner: d.verdict.Owner,
+			Facts: a.Facts, Verdict: d.verdict, Revision: d.revision, Content: ref, ReportOf: a.ReportOf,
+		},
+	}
+	for _, rcpt := range a.Env.Recipients {
+		r.Recipients = append(r.Recipients, event.RecipientRecord{Address: rcpt.Address, Original: rcpt.Original})
+	}
+	return r
+}
+
+// decision is what policy found for one message.
+type decision struct {
+	verdict  authz.Verdict // of the first recipient: device, owner and class are of the sender
+	revision uint64
+	admitted []mail.Recipient
+	refused  []event.RecipientRecord
+	later    bool
+}
+
+// decide asks authorization for each recipient. It does no I/O.
+func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decision {
+	d := decision{revision: reg.Revision}
+	facts := a.Facts
+	facts.Report = a.ReportOf != ""
+	for i, rcpt := range a.Env.Recipients {
+		facts.Recipient = &rcpt.Address
+		v := authz.Decide(rules, reg, &facts)
+		if i == 0 || (d.verdict.Admitted() && !v.Admitted()) {
+			d.verdict = v
+		}
+		switch v.Outcome {
+		case authz.Admit:
+			d.admitted = append(d.admitted, rcpt)
+		case authz.Later:
+			d.later = true
+		default:
+			d.refused = append(d.refused, event.RecipientRecord{Address: rcpt.Address, Original: rcpt.Original, Reply: v.Reply})
+		}
+	}
+	return d
+}

@@ -1,0 +1,144 @@
+// Package signer signs what policy admitted, and makes one job for each
+// destination.
+//
+// Consumes ADMITTED (durables "signer-alert" and "signer-normal"). Produces
+// jobs on DELIVER: a reference to the content and the header fields to put
+// before it; and the ledger's signed record.
+//
+// Guarantees: nothing leaves unsigned. A missing or unreadable key delays the
+// message, it neither loses nor bounces it. The content is read once and
+// never rewritten, so that a signature already on it survives byte for byte.
+// Running twice stores each job once.
+//
+// The signatures are the relay domain's, RSA and Ed25519 side by side (RFC
+// 6376, RFC 8463), relaxed/relaxed, without l=. Fields that could be added to
+// change what a reader sees are oversigned: named once more than they occur.
+//
+// This is the only service that reads private keys. It needs no network but
+// the bus.
+package signer
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/service"
+)
+
+// Service is the signer for a process to run.
+var Service = service.Service{Name: "signer", Run: Run}
+
+// Durable is the name of the consumer of a lane.
+func Durable(lane mail.Lane) string { return "signer-" + string(lane) }
+
+// publishers bounds how many jobs of one message are stored at once.
+const publishers = 16
+
+// Run signs until ctx ends.
+func Run(ctx context.Context, env *service.Env) error {
+	keys, err := OpenKeys(env.Config, env.Log)
+	if err != nil {
+		return err
+	}
+	s := &Signer{bus: env.Bus, keys: keys, metrics: newMetrics(env.Metrics)}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, lane := range []mail.Lane{mail.LaneAlert, mail.LaneNormal} {
+		group.Go(func() error {
+			return env.Bus.Work(ctx, queue.Source{
+				Stream: queue.StreamAdmitted, Durable: Durable(lane), Filter: "admitted." + string(lane) + ".*",
+				Concurrency: 8 * runtime.GOMAXPROCS(0),
+			}, service.Grace, s.Handle)
+		})
+	}
+	env.Ready()
+	return group.Wait()
+}
+
+// Signer signs admitted messages.
+type Signer struct {
+	bus     *queue.Bus
+	keys    *Keys
+	metrics *metrics
+}
+
+// Handle signs one admitted message and publishes its jobs.
+func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
+	a, err := event.Decode[event.Admitted](m.Data)
+	if err != nil {
+		return queue.Poison(err)
+	}
+	keys, err := s.keys.Active()
+	if err != nil {
+		s.metrics.errors.Inc()
+		return queue.Later(30*time.Second, err.Error())
+	}
+	_, content, err := s.bus.Content(ctx, a.Content)
+	if err != nil {
+		return fmt.Errorf("sign %s: %w", a.QueueID, err)
+	}
+	defer content.Close()
+	started := time.Now()
+	fields, err := Sign(content, keys)
+	if err != nil {
+		s.metrics.errors.Inc()
+		return fmt.Errorf("sign %s: %w", a.QueueID, err)
+	}
+	s.metrics.seconds.Observe(time.Since(started).Seconds())
+	if err := s.publish(ctx, jobs(a, fields)); err != nil {
+		return err
+	}
+	r := event.Record{Stage: event.StageSigner, Outcome: event.Signed, QueueID: a.QueueID}
+	for _, k := range keys {
+		r.Signatures = append(r.Signatures, k.String())
+	}
+	return s.bus.Record(ctx, "", r)
+}
+
+func (s *Signer) publish(ctx context.Context, jobs []event.Job) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(publishers)
+	for i := range jobs {
+		j := &jobs[i]
+		group.Go(func() error {
+			subject := queue.ReadySubject(j.Class.Lane(), queue.PartitionOf(j.Destination))
+			if _, err := s.bus.Publish(ctx, subject, j.ID+"/0", event.Encode(j)); err != nil {
+				return fmt.Errorf("publish job %s: %w", j.ID, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// jobs makes one job for each destination, in the order in which the
+// destinations first appear: the same message gives the same jobs.
+func jobs(a *event.Admitted, prepend string) []event.Job {
+	index := map[string]int{}
+	var out []event.Job
+	for _, rcpt := range a.Env.Recipients {
+		destination := rcpt.Address.Domain
+		at, ok := index[destination]
+		if !ok {
+			at = len(out)
+			index[destination] = at
+			env := a.Env
+			env.Recipients = nil
+			out = append(out, event.Job{
+				Schema: event.Schema, ID: string(a.QueueID) + "-" + strconv.Itoa(at), QueueID: a.QueueID,
+				AcceptedAt: a.AcceptedAt, Class: a.Class, Destination: destination, Env: env,
+				MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: a.Content, Prepend: prepend,
+				Device: a.Device, Owner: a.Owner, Report: a.ReportOf, Drive: a.Drive,
+			})
+		}
+		out[at].Env.Recipients = append(out[at].Env.Recipients, rcpt)
+	}
+	return out
+}

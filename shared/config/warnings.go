@@ -1,0 +1,159 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/shared/authz"
+)
+
+// Warnings are what an operator should know about a valid configuration, in
+// the order of the file: keys without effect in this release, and choices
+// that are rarely meant.
+func (c *Config) Warnings() []Problem {
+	var found Problems
+	for _, table := range [][]caution{unavailable(), doubtful()} {
+		for _, row := range table {
+			for _, path := range row.where(c) {
+				found = append(found, c.problem(path, row.effect))
+			}
+		}
+	}
+	found.sort()
+	return found
+}
+
+// caution is a condition with the paths of the keys that meet it, and what it
+// means for the mail.
+type caution struct {
+	// key is how the documentation names what is affected; only of unavailable.
+	key    string
+	effect string
+	where  func(c *Config) []string
+}
+
+// unavailable are the keys whose feature this release does not have. The
+// release that brings a feature deletes its row.
+func unavailable() []caution {
+	return []caution{
+		{"scan.rspamd", "this release does not scan content; mail is admitted unscanned", func(c *Config) []string {
+			return when(c.Scan.Rspamd != "", "scan.rspamd")
+		}},
+		{"scan.milter", "this release does not scan content; mail is admitted unscanned", func(c *Config) []string {
+			return when(c.Scan.Milter != "", "scan.milter")
+		}},
+		{"auth.kerberos", "this release does not ask Kerberos; only credentials of the registry can authenticate", func(c *Config) []string {
+			return when(c.Auth.Kerberos != nil, "auth.kerberos")
+		}},
+		{"auth.ldap", "this release does not ask LDAP; only credentials of the registry can authenticate", func(c *Config) []string {
+			return when(c.Auth.LDAP != nil, "auth.ldap")
+		}},
+		{"delivery.require_tls[].level: dane", "mail for this domain is delayed: DANE is not available in this release", func(c *Config) []string {
+			return each("delivery.require_tls", c.Delivery.RequireTLS, "level", func(r RequireTLS) bool { return r.Level == TLSDANE })
+		}},
+		{"networks.nat", "this release makes no difference for these ranges", func(c *Config) []string {
+			return when(len(c.Networks.NAT) > 0, "networks.nat")
+		}},
+		{"networks.cloud", "this release makes no difference for these ranges", func(c *Config) []string {
+			return when(len(c.Networks.Cloud) > 0, "networks.cloud")
+		}},
+		{"listeners[].proxy_protocol_from", "this release does not read PROXY headers; clients behind the balancer all have its address, and are refused unless it is registered", func(c *Config) []string {
+			return each("listeners", c.Listeners, "proxy_protocol_from", func(l Listener) bool { return len(l.ProxyProtocolFrom) > 0 })
+		}},
+		{"listeners[].tls_floor_by_source", "this release has one TLS minimum for a listener; these sources get that of the listener", func(c *Config) []string {
+			return each("listeners", c.Listeners, "tls_floor_by_source", func(l Listener) bool { return len(l.TLSFloorBySource) > 0 })
+		}},
+		{"listeners[].tls_minimum below 1.2", "this release speaks TLS 1.2 and later only; older clients cannot use TLS", func(c *Config) []string {
+			return each("listeners", c.Listeners, "tls_minimum", func(l Listener) bool { return l.TLSMinimum < "1.2" })
+		}},
+		{"listeners[].ciphers: legacy", "this release has the default cipher suites only; old clients may not be able to use TLS", func(c *Config) []string {
+			return each("listeners", c.Listeners, "ciphers", func(l Listener) bool { return l.Ciphers == CiphersLegacy })
+		}},
+		{"delivery.source_addresses", "this release does not choose the address to send from; the system does", func(c *Config) []string {
+			return when(len(c.Delivery.SourceAddresses) > 0, "delivery.source_addresses")
+		}},
+		{"console.address", "this release has no web console; nothing listens there", func(c *Config) []string {
+			return when(c.Console.Address != "" && c.Console.Address != Defaults().Console.Address, "console.address")
+		}},
+	}
+}
+
+// doubtful are settings that work and are rarely meant.
+func doubtful() []caution {
+	return []caution{
+		{"", "this is not a fully qualified domain name; other servers may refuse it in EHLO", func(c *Config) []string {
+			return when(!strings.Contains(c.Relay.Hostname, "."), "relay.hostname")
+		}},
+		{"", "there is no listener: ingress accepts no mail", func(c *Config) []string {
+			return when(len(c.Listeners) == 0, "listeners")
+		}},
+		{"", "the key encrypts the embedded bus only; bus.url names another", func(c *Config) []string {
+			return when(c.Bus.URL != "" && c.Bus.EncryptionKeyFile != "", "bus.encryption_key_file")
+		}},
+		{"", "a range this wide is hardly a campus; each of its addresses may send to the hosted domains", func(c *Config) []string {
+			return entries("networks.campus", c.Networks.Campus, wide)
+		}},
+		{"", "a range this wide is hardly a device; each of its addresses may send what the device may", func(c *Config) (paths []string) {
+			for i, d := range c.Devices {
+				paths = append(paths, entries(member(item("devices", i), "addresses"), d.Addresses, wide)...)
+			}
+			return paths
+		}},
+		{"", "no domain is hosted: every sender but the null reverse-path is refused", func(c *Config) []string {
+			return when(c.Policy.SenderMustBeHosted == Mode(authz.Enforce) && len(c.Domains.Hosted) == 0, "policy.sender_must_be_hosted")
+		}},
+		{"", "RFC 5321 §4.5.3.1.7 wants at least 64KiB", func(c *Config) []string {
+			return when(c.Limits.MessageSize < 64<<10, "limits.message_size")
+		}},
+		{"", "RFC 5321 §4.5.3.1.8 wants at least 100", func(c *Config) []string {
+			return when(c.Limits.Recipients < 100, "limits.recipients")
+		}},
+		{"", "this delay is shorter than the one before it", func(c *Config) (paths []string) {
+			for i := 1; i < len(c.Delivery.Retry); i++ {
+				paths = append(paths, when(c.Delivery.Retry[i] < c.Delivery.Retry[i-1], item("delivery.retry", i))...)
+			}
+			return paths
+		}},
+		{"", "the last delay repeats; one this short is for tests only", func(c *Config) []string {
+			last := len(c.Delivery.Retry) - 1
+			return when(last >= 0 && c.Delivery.Retry[last] < Duration(time.Minute), item("delivery.retry", last))
+		}},
+		{"", "answers of a resolver that is not on loopback can be forged on the way", func(c *Config) []string {
+			host, _, err := splitHostPort(c.DNS.Resolver)
+			addr, bad := netip.ParseAddr(host)
+			return when(err == nil && host != "localhost" && (bad != nil || !addr.IsLoopback()), "dns.resolver")
+		}},
+	}
+}
+
+// wide reports ranges larger than any registry has given to one institution.
+func wide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 16 && p != netip.MustParsePrefix("fc00::/7")
+}
+
+func when(met bool, path string) []string {
+	if met {
+		return []string{path}
+	}
+	return nil
+}
+
+// each is the path of key in every entry of a list that meets the condition.
+func each[T any](path string, list []T, key string, met func(T) bool) (paths []string) {
+	for i, v := range list {
+		paths = append(paths, when(met(v), member(item(path, i), key))...)
+	}
+	return paths
+}
+
+// entries is the path of every entry of a list that meets the condition.
+func entries[T any](path string, list []T, met func(T) bool) (paths []string) {
+	for i, v := range list {
+		paths = append(paths, when(met(v), item(path, i))...)
+	}
+	return paths
+}

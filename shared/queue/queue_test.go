@@ -1,0 +1,252 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/queuetest"
+)
+
+func TestPublishTwiceIsOnce(t *testing.T) {
+	bus := queuetest.Start(t)
+	subject := queue.AdmittedSubject(mail.LaneNormal, 1)
+	first, err := bus.Publish(t.Context(), subject, "id", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := bus.Publish(t.Context(), subject, "id", []byte("x"))
+	if err != nil || !second.Duplicate || second.Seq != first.Seq {
+		t.Errorf("second publish: %+v, %v; first %+v", second, err, first)
+	}
+}
+
+func TestPublishSaysFull(t *testing.T) {
+	bus := queuetest.Start(t)
+	s, err := bus.JS.Stream(t.Context(), queue.MailStream(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	config.MaxBytes = 10 << 10
+	if _, err := bus.JS.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	_, err = bus.Publish(t.Context(), queue.MailSubject(mail.LaneNormal, 0), "big", make([]byte, 20<<10))
+	if !errors.Is(err, queue.ErrFull) {
+		t.Errorf("got %v, want ErrFull", err)
+	}
+}
+
+func TestPublishSaysUnavailable(t *testing.T) {
+	server := queuetest.Server(t, t.TempDir())
+	bus := queuetest.Connect(t, server)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := bus.Publish(ctx, "mail.normal.0", "id", []byte("no stream has this subject"))
+	if !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+}
+
+func TestContentRoundTrip(t *testing.T) {
+	bus := queuetest.Start(t)
+	ids := mail.NewQueueIDs()
+	for _, size := range []int{0, 1, 10 << 10, queue.MaxInline, queue.MaxInline + 1, queue.MaxChunk + queue.MaxInline, 5<<20 + 17} {
+		want := make([]byte, size)
+		rand.Read(want)
+		id := ids.Next()
+		w := bus.NewContent(t.Context(), id)
+		if _, err := io.Copy(w, iotestReader{bytes.NewReader(want)}); err != nil {
+			t.Fatal(err)
+		}
+		a := event.Accepted{At: time.Now(), Class: mail.ClassScan, MessageID: "<m@x>"}
+		ref, err := w.Commit(&a)
+		if err != nil || ref.Size != int64(size) {
+			t.Fatalf("%d octets: %+v %v", size, ref, err)
+		}
+		got, content, err := bus.Content(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(content)
+		content.Close()
+		if err != nil || !bytes.Equal(data, want) {
+			t.Errorf("%d octets came back as %d, %v", size, len(data), err)
+		}
+		if got.QueueID != id || got.Size != int64(size) || got.MessageID != "<m@x>" {
+			t.Errorf("%d octets: event %+v", size, got)
+		}
+		if inline := len(got.Chunks) == 0; inline != (size <= queue.MaxInline) {
+			t.Errorf("%d octets: inline %v", size, inline)
+		}
+	}
+}
+
+// iotestReader hides WriterTo, so that io.Copy writes pieces of 32 KiB.
+type iotestReader struct{ io.Reader }
+
+func TestCommitTwiceStoresOnce(t *testing.T) {
+	bus := queuetest.Start(t)
+	id := mail.NewQueueIDs().Next()
+	var seqs []uint64
+	for range 2 {
+		w := bus.NewContent(t.Context(), id)
+		w.Write([]byte("Subject: x\r\n\r\n"))
+		ref, err := w.Commit(&event.Accepted{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs = append(seqs, ref.Seq)
+	}
+	if seqs[0] != seqs[1] {
+		t.Errorf("stored at %v", seqs)
+	}
+}
+
+func TestContentGone(t *testing.T) {
+	bus := queuetest.Start(t)
+	_, _, err := bus.Content(t.Context(), event.ContentRef{Stream: queue.MailStream(0), Seq: 7})
+	if !errors.Is(err, queue.ErrContentGone) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWorkSettlesByError(t *testing.T) {
+	bus := queuetest.Start(t)
+	for _, id := range []string{"good", "later", "panic", "ours"} {
+		if _, err := bus.Publish(t.Context(), queue.ReadySubject(mail.LaneNormal, 3), id, []byte(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	settled := make(chan string, 16)
+	go func() {
+		done <- bus.Work(ctx, queue.Source{Stream: queue.StreamDeliver, Durable: "p03", Filter: queue.ReadySubject(mail.LaneNormal, 3), Concurrency: 4}, time.Second,
+			func(_ context.Context, m queue.Message) error {
+				if m.Delivered == 1 {
+					switch string(m.Data) {
+					case "later":
+						return queue.Later(50*time.Millisecond, "not yet")
+					case "panic":
+						panic("handler broke")
+					case "ours":
+						return errors.New("our trouble")
+					}
+				}
+				settled <- string(m.Data)
+				return nil
+			})
+	}()
+	seen := map[string]int{}
+	for range 4 {
+		seen[<-settled]++
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"good", "later", "panic", "ours"} {
+		if seen[id] != 1 {
+			t.Errorf("%s settled %d times", id, seen[id])
+		}
+	}
+}
+
+func TestWorkHandsBackOnStop(t *testing.T) {
+	bus := queuetest.Start(t)
+	source := queue.Source{Stream: queue.StreamReport, Durable: "bounce", Concurrency: 1}
+	for _, id := range []string{"a", "b", "c"} {
+		if _, err := bus.Publish(t.Context(), queue.ReportSubject(event.KindFailed), id, []byte(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	started := make(chan struct{}, 3)
+	done := make(chan error, 1)
+	go func() {
+		done <- bus.Work(ctx, source, time.Second, func(work context.Context, m queue.Message) error {
+			started <- struct{}{}
+			<-work.Done() // longer than the grace
+			return work.Err()
+		})
+	}()
+	<-started
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	// Everything is handed back at once: another worker finds all three
+	// without waiting for the acknowledgement deadline.
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var n atomic.Int32
+	err := bus.Work(ctx, source, time.Second, func(context.Context, queue.Message) error {
+		if n.Add(1) == 3 {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil || n.Load() != 3 {
+		t.Errorf("second worker got %d of 3, %v", n.Load(), err)
+	}
+}
+
+func TestPublishLaterArrives(t *testing.T) {
+	bus := queuetest.Start(t)
+	ready := queue.ReadySubject(mail.LaneAlert, queue.PartitionOf("x.test"))
+	_, err := bus.PublishLater(t.Context(), queue.LaterSubject("x.test", "J-0"), ready, "J-0/1", []byte("job"), time.Now().Add(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	got := ""
+	err = bus.Work(ctx, queue.Source{Stream: queue.StreamDeliver, Durable: "alert", Filter: ready, Concurrency: 1}, time.Second,
+		func(_ context.Context, m queue.Message) error {
+			got = string(m.Data)
+			cancel()
+			return nil
+		})
+	if err != nil || got != "job" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestEnsureIsRepeatable(t *testing.T) {
+	bus := queuetest.Start(t)
+	if err := queue.Ensure(t.Context(), bus.JS, 1, 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s, err := bus.JS.Stream(t.Context(), queue.StreamLedger)
+	if err != nil || s.CachedInfo().Config.MaxAge != 24*time.Hour || !s.CachedInfo().Config.DenyPurge {
+		t.Errorf("%+v %v", s.CachedInfo().Config, err)
+	}
+}
+
+func TestVerifyDurable(t *testing.T) {
+	server := queuetest.Server(t, t.TempDir())
+	bus := queuetest.Connect(t, server)
+	// The made user of the embedded server is in no system account: nobody can
+	// say, which is not "durable".
+	err := bus.VerifyDurable(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "sync_interval: always") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLaterSubjectIsOneDestinationToken(t *testing.T) {
+	if got := queue.LaterSubject("mx.example.test", "ID-0"); strings.Count(got, ".") != 4 || !strings.Contains(got, "mx~example~test") {
+		t.Error(got)
+	}
+}
