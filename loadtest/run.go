@@ -28,9 +28,8 @@ type trial struct {
 	load      load
 	mailbox   mailbox
 	tolerance tolerance
-	// postrider is the program that exports the ledger, config its
-	// configuration file; empty leaves the choice to it.
-	postrider, config string
+	// export writes what the relay claims to ledger.jsonl.
+	export func(ctx context.Context) error
 	// dir gets client.jsonl, sink.jsonl and ledger.jsonl.
 	dir string
 	// patience bounds the wait for rest, poll is the time between two looks.
@@ -60,8 +59,9 @@ func (o outcome) writeText(w io.Writer) error {
 
 func newRun() *cobra.Command {
 	var (
-		t      trial
-		output form
+		t                 trial
+		output            form
+		postrider, config string
 	)
 	command := &cobra.Command{
 		Use:   "run",
@@ -77,8 +77,8 @@ func newRun() *cobra.Command {
 	t.tolerance.bind(flags)
 	output.bind(flags)
 	flags.BoolVar(&t.mailbox.fsync, "fsync", false, "sync both journals, in groups")
-	flags.StringVar(&t.postrider, "postrider", "postrider", "program to export the ledger with")
-	flags.StringVar(&t.config, "config", "", "its configuration file")
+	flags.StringVar(&postrider, "postrider", "postrider", "program to export the ledger with")
+	flags.StringVar(&config, "config", "", "its configuration file")
 	flags.StringVar(&t.dir, "dir", "", "new or empty directory for journals and ledger (default: a temporary one)")
 	flags.DurationVar(&t.patience, "settle", 2*time.Minute, "how long to wait until the relay has come to rest")
 	flags.DurationVar(&t.poll, "poll", time.Second, "time between two looks at the ledger")
@@ -91,6 +91,7 @@ func newRun() *cobra.Command {
 		}
 		ctx := command.Context()
 		t.stderr = command.ErrOrStderr()
+		t.export = func(ctx context.Context) error { return exportLedger(ctx, postrider, config, t.path("ledger")) }
 		result, err := t.run(ctx)
 		if errors.Is(err, journal.ErrUnusable) && ctx.Err() == nil {
 			return &ended{int(check.Unusable), err}
@@ -221,19 +222,19 @@ func (t *trial) look(ctx context.Context) (check.Result, error) {
 	return judge([]string{t.path("client")}, []string{t.path("sink")}, t.path("ledger"), t.tolerance.Budget)
 }
 
-// export writes what the relay claims to ledger.jsonl.
-func (t *trial) export(ctx context.Context) error {
+// exportLedger runs `postrider ledger export` into the file at path.
+func exportLedger(ctx context.Context, postrider, config, path string) error {
 	args := []string{"ledger", "export", "-o", "jsonl"}
-	if t.config != "" {
-		args = append(args, "--config", t.config)
+	if config != "" {
+		args = append(args, "--config", config)
 	}
-	file, err := os.Create(t.path("ledger"))
+	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	var complaint strings.Builder
-	command := exec.CommandContext(ctx, t.postrider, args...)
+	command := exec.CommandContext(ctx, postrider, args...)
 	command.Stdout, command.Stderr = file, &complaint
 	command.WaitDelay = time.Second
 	if err := command.Run(); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/user"
@@ -129,8 +130,8 @@ func newDeviceRequest(f *flags) *cobra.Command {
 				}
 				d.Addresses = append(d.Addresses, p)
 			}
-			if problem := config.CheckDevice(&d); problem != "" {
-				return usage("%s", problem)
+			if err := checkDevice(&d); err != nil {
+				return err
 			}
 			stampChange(&d, "requested")
 			return withRegistry(cmd.Context(), f, func(s *store.Store, _ *registry.Snapshot) error {
@@ -149,6 +150,22 @@ func newDeviceRequest(f *flags) *cobra.Command {
 	flags.StringVar(&scope, "scope", string(registry.ScopeAnywhere), "where it may send: hosted or anywhere")
 	flags.StringVar(&class, "class", string(mail.ClassDefault), "kind of traffic: alert, scan, application or default")
 	return c
+}
+
+// checkDevice holds a device to the rules of those in a configuration file.
+func checkDevice(d *registry.Device) error {
+	cfg := config.Defaults()
+	cfg.Devices = []registry.Device{*d}
+	var problems config.Problems
+	if !errors.As(cfg.Validate(), &problems) {
+		return nil
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Key, "devices") {
+			return usage("%s", p.Text)
+		}
+	}
+	return nil
 }
 
 func parseRange(s string) (netip.Prefix, error) {

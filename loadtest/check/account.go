@@ -201,7 +201,7 @@ func (a *account) reported(line journal.Arrival) {
 	switch {
 	case p == nil:
 		a.astray(line.Token, line.Recipient, "sink has a report (%s) about a recipient that was never submitted", line.Action)
-	case m.sent.Sender == "" || len(line.Recipients) != 1 || path(line.Recipients[0]) != path(m.sent.Sender):
+	case len(line.Recipients) != 1 || path(line.Recipients[0]) != path(m.sent.Sender):
 		a.astray(line.Token, line.Recipient, "report went to %s, the sender is <%s>", strings.Join(line.Recipients, " "), m.sent.Sender)
 	case line.Action == "failed":
 		p.failures = append(p.failures, line)

@@ -270,6 +270,7 @@ func TestMutants(t *testing.T) {
 func TestStillQueued(t *testing.T) {
 	s := agreement()
 	s.dropSink(journal.Copy, "t1")
+	s.arrive("t1", true, "u1") // delivered, and not recorded yet
 	s.row("t1", "u1").State = journal.Queued
 	s.row("t1", "u2").State = journal.Queued
 	r, err := Check(s.Witnesses, Budget{})

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,6 +129,68 @@ func TestNoDotWithoutJournal(t *testing.T) {
 	}
 	if text := <-rest; text != "" {
 		t.Errorf("content %q was sent", text)
+	}
+}
+
+// lines keeps what the generator writes down.
+type lines struct {
+	mu   sync.Mutex
+	kept []journal.Submission
+}
+
+func (l *lines) Append(more ...any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range more {
+		l.kept = append(l.kept, line.(journal.Submission))
+	}
+	return nil
+}
+
+// TestRetry: a 4yz is tried again under a new token, a 5yz is not.
+func TestRetry(t *testing.T) {
+	for code, tt := range map[string]struct{ rest, want string }{
+		"451": {"C: MAIL FROM:<>\nS: 250 ok\nC: RCPT TO:<u1+r-0000000-r1@a.test>\nS: 250 ok\nC: DATA\nS: 354 go\nC: CONTENT\nS: 250 ok: queued as X7\n",
+			"r-0000000 sent 0, r-0000000 reply 451, r-0000000-r1 sent 0, r-0000000-r1 reply 250 X7, "},
+		"550": {"", "r-0000000 sent 0, r-0000000 reply 550, "},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			conn, err := listener.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			play(t, conn, "S: 220 relay\nC: EHLO load.test\nS: 250-relay\nS: 250 ENHANCEDSTATUSCODES\n"+
+				"C: MAIL FROM:<>\nS: 250 ok\nC: RCPT TO:<u1+r-0000000@a.test>\nS: 250 ok\nC: DATA\nS: 354 go\nC: CONTENT\nS: "+code+" no\n"+
+				tt.rest+"C: QUIT\nS: 221 bye")
+		}()
+		kept := &lines{}
+		g, err := New(Config{
+			Server: listener.Addr().String(), Messages: 1, Recipients: 1, Connections: 1, Size: 2048, Domains: []string{"a.test"},
+			Run: "r", Retries: 1, Backoff: time.Microsecond,
+		}, kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Run(context.Background()); err != nil {
+			t.Error(err)
+		}
+		<-done
+		listener.Close()
+		got := ""
+		for _, line := range kept.kept {
+			got += strings.TrimRight(fmt.Sprintln(line.Token, line.Phase, line.Code, line.QueueID), " \n") + ", "
+		}
+		if got != tt.want {
+			t.Errorf("after %s: %s; want %s", code, got, tt.want)
+		}
 	}
 }
 

@@ -275,6 +275,12 @@ func TestPipelineAndStop(t *testing.T) {
 }
 
 func TestLongLines(t *testing.T) {
+	// The CR LF of this field is a piece of its own, but no empty line.
+	field := "A: " + strings.Repeat("x", readBuffer-3) + "\r\n"
+	in := bufio.NewReaderSize(strings.NewReader(field+"B: c\r\n\r\nbody\r\n.\r\n"), readBuffer)
+	if got, err := readContent(in, false); err != nil || got.bodySHA256 != digest("body\r\n") || headerField(got.header, "B") != "c" {
+		t.Errorf("field of %d octets: %v", len(field), err)
+	}
 	for _, size := range []int{readBuffer - 1, readBuffer, readBuffer + 1, 3 * readBuffer} {
 		body := strings.Repeat("x", size) + "\r\n"
 		in := bufio.NewReaderSize(strings.NewReader("A: b\r\n\r\n"+body+".\r\nQUIT\r\n"), readBuffer)

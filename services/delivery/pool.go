@@ -37,7 +37,6 @@ type pool struct {
 	idle   map[endpoint][]*resting
 	count  int
 	closed bool
-	wait   sync.WaitGroup
 }
 
 // resting is an idle session with its alarm.

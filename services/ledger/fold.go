@@ -54,7 +54,6 @@ type account struct {
 type message struct {
 	queueID      mail.QueueID
 	firstSeq     uint64 // of the first record about it; also its key in the index
-	lastSeq      uint64
 	acceptedSeq  uint64 // of the accepted record; 0 until it came
 	acceptedAt   time.Time
 	messageID    string
@@ -80,12 +79,12 @@ type recipient struct {
 	attempts    int
 	possibleDup bool
 	conflict    bool
-	last        reply
+	last        saying
 	decided     decision
 }
 
-// reply is the last thing that was said about a recipient.
-type reply struct {
+// saying is the last thing that was said about a recipient.
+type saying struct {
 	rank       int64
 	remoteMTA  string
 	status     string
@@ -107,7 +106,6 @@ func (a *account) fold(r *event.Record, seq uint64) {
 	if a.firstSeq == 0 {
 		a.queueID, a.firstSeq = r.QueueID, seq
 	}
-	a.lastSeq = max(a.lastSeq, seq)
 	if r.Outcome == event.Entered {
 		a.enter(r, seq)
 	}
@@ -174,7 +172,7 @@ func (rcpt *recipient) settle(r *event.Record, rr *event.RecipientRecord) {
 // reply to it.
 func (rcpt *recipient) hear(r *event.Record, rr *event.RecipientRecord, rank int64) {
 	if !rr.Reply.IsZero() || rr.RemoteMTA != "" {
-		next := reply{rank: rank, remoteMTA: rr.RemoteMTA}
+		next := saying{rank: rank, remoteMTA: rr.RemoteMTA}
 		if !rr.Reply.IsZero() {
 			next.status, next.diagnostic = rr.Reply.Status(), rr.Reply.String()
 		}

@@ -32,7 +32,6 @@ CREATE TABLE checkpoint (
 CREATE TABLE messages (
 	id            INTEGER PRIMARY KEY,
 	queue_id      TEXT    NOT NULL UNIQUE,
-	last_seq      INTEGER NOT NULL,
 	accepted_seq  INTEGER NOT NULL, -- 0: no accepted record yet
 	accepted_at   INTEGER NOT NULL,
 	message_id    TEXT    NOT NULL,
@@ -78,7 +77,7 @@ CREATE TABLE records (
 	seq     INTEGER NOT NULL,
 	PRIMARY KEY (message, seq)
 ) WITHOUT ROWID;
--- The running balance. Column is a state, or one of the sums in tally.go.
+-- The running balance. What is a state, or one of the sums in tally.go.
 CREATE TABLE tally (
 	owner       TEXT    NOT NULL,
 	destination TEXT    NOT NULL,

@@ -171,11 +171,15 @@ func canonicalPattern(name *string) {
 	}
 }
 
-// machineName is the name the machine gives itself, which may be short.
+// machineName is the name the machine gives itself, which may be short;
+// localhost if it is no domain name, as that of a container made of digits.
 func machineName() string {
 	name, err := os.Hostname()
-	if err != nil || name == "" {
+	if err != nil {
 		return "localhost"
 	}
-	return strings.ToLower(strings.TrimSuffix(name, "."))
+	if name, err = parseDomain(name); err != nil {
+		return "localhost"
+	}
+	return name
 }

@@ -17,8 +17,8 @@ const maxFile = 16 << 20
 // Find says which file is the configuration: the value of --config, that of
 // $POSTRIDER_CONFIG, ./postrider.yaml, /etc/postrider/postrider.yaml. The path
 // is empty when there is none, which means the sandbox. A file that was named
-// must exist. So must not be passed over one that exists but cannot be looked
-// at: a relay that cannot see its configuration is no sandbox.
+// must exist; one that may be there but cannot be looked at is an error, since
+// a relay that cannot see its configuration must not become a sandbox.
 func Find(flag string) (path string, err error) {
 	return find(flag, os.Getenv(Variable), []string{"./postrider.yaml", "/etc/postrider/postrider.yaml"})
 }

@@ -293,6 +293,14 @@ func TestErrorIsBounded(t *testing.T) {
 	}
 }
 
+// A file of brackets must not keep a reload busy.
+func TestDeepNestingIsRefused(t *testing.T) {
+	_, err := Parse("f.yaml", []byte(strings.Repeat("[", 200_000)))
+	if err == nil || err.Error() != "f.yaml:1:33: brackets are nested too deeply" {
+		t.Errorf("%v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(Template("relay.campus.test"))
 	files, err := filepath.Glob("testdata/broken/*.yaml")

@@ -6,15 +6,27 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Two things the YAML library does not get right are seen to between its
-// lexer and its parser.
+// What the YAML library does not get right is seen to here, between its lexer
+// and its parser.
 
-// oneDocument refuses further documents and directives: what follows an empty
-// document would be dropped without a word.
+// maxDepth bounds brackets within brackets, for which the parser takes time
+// with the square of the depth. A configuration has fewer than ten.
+const maxDepth = 32
+
+// oneDocument refuses further documents, since what follows an empty one would
+// be dropped without a word, directives, and nesting without end.
 func (d *decoder) oneDocument(tokens token.Tokens) bool {
-	content := false
+	content, depth := false, 0
 	for _, tk := range tokens {
 		switch tk.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			content = true
+			if depth++; depth > maxDepth {
+				d.add("", tk, "brackets are nested too deeply")
+				return false
+			}
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
 		case token.CommentType:
 		case token.DirectiveType:
 			d.add("", tk, "directives such as %%YAML are not used here; remove the line")

@@ -67,11 +67,7 @@ func (c *Config) problem(path, text string) Problem {
 
 func (k *checker) relay() {
 	if _, err := parseDomain(k.Relay.Hostname); err != nil {
-		if _, written := k.where["relay.hostname"]; written {
-			k.bad("relay.hostname", "%v", err)
-		} else {
-			k.bad("relay.hostname", "the name of this machine, %s, is not a domain name; set this key", quote(k.Relay.Hostname))
-		}
+		k.bad("relay.hostname", "%v", err)
 	}
 	if k.Relay.Data == "" {
 		k.bad("relay.data", "a directory is needed")

@@ -82,7 +82,7 @@ func unavailable() []caution {
 // doubtful are settings that work and are rarely meant.
 func doubtful() []caution {
 	return []caution{
-		{"", "this is not a fully qualified domain name; other servers may refuse it in EHLO", func(c *Config) []string {
+		{"", "this is not a fully qualified domain name, and other servers may refuse it in EHLO; set it to the name that the DNS has", func(c *Config) []string {
 			return when(!strings.Contains(c.Relay.Hostname, "."), "relay.hostname")
 		}},
 		{"", "there is no listener: ingress accepts no mail", func(c *Config) []string {

@@ -24,8 +24,8 @@ type entry struct {
 	err    *TemporaryError
 	// until is the time to which it is served without asking.
 	until time.Time
-	// usable is the time to which it is served when the servers fail; not
-	// before until.
+	// usable is the time to which it is kept, to be served when the servers
+	// fail. Only records of MX are kept longer than they are served.
 	usable time.Time
 	// stale: it is served after its end because the servers failed.
 	stale bool
@@ -51,13 +51,11 @@ func failed(err *TemporaryError, now time.Time) entry {
 	return entry{err: err, until: until, usable: until}
 }
 
-// prolonged is an ended entry, served until the servers are asked again.
+// prolonged is an ended entry, served until the servers are asked again. The
+// cache forgets it at usable all the same.
 func (e entry) prolonged(now time.Time) entry {
 	e.stale = true
 	e.until = now.Add(failureTTL)
-	if e.until.After(e.usable) {
-		e.until = e.usable
-	}
 	return e
 }
 
@@ -104,7 +102,7 @@ func (c *cache) fresh(q question, now time.Time) (entry, bool) {
 // usable is the answer that may be served when the servers fail.
 func (c *cache) usable(q question, now time.Time) (entry, bool) {
 	e, ok := c.entries.GetIfPresent(q)
-	return e, ok && e.err == nil && now.Before(e.usable)
+	return e, ok && now.Before(e.usable)
 }
 
 func (c *cache) put(q question, e entry) entry {

@@ -60,7 +60,7 @@ func (t *transport) converse(ctx context.Context, network, address string, query
 	defer conn.Close()
 	// The deadline of the connection follows the context, whose end the
 	// library itself does not notice.
-	stop := func() bool { return true }
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
 	c := &dns.Conn{Conn: conn, UDPSize: dns.DefaultMsgSize}

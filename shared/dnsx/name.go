@@ -56,6 +56,9 @@ var (
 // labelToASCII converts one label. The IDNA profile sees only labels that need
 // it: it would refuse underscores, and pass empty labels.
 func labelToASCII(label string) (string, error) {
+	if len(label) > 4*maxLabel {
+		return "", errLabel // the conversion takes time by the square of the length
+	}
 	if !isASCII(label) {
 		a, err := idna.Lookup.ToASCII(label)
 		if err != nil {

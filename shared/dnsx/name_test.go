@@ -32,7 +32,7 @@ func TestToASCII(t *testing.T) {
 		{"a b.test", ""}, {"a\x00b.test", ""}, {"a\r\nb.test", ""}, {`a\.b.test`, ""}, {`a\013b.test`, ""}, {"a/b.test", ""},
 		{"-a.test", ""}, {"a-.test", ""}, {"a@b.test", ""}, {"*.test", ""},
 		{"10.0.0.1", ""}, {"10.0.0.1.", ""}, {"[10.0.0.1]", ""}, {"::1", ""}, {"a.123", ""},
-		{label63 + "a.test", ""}, {"a" + name253, ""}, {strings.Repeat("a.", 2000), ""},
+		{label63 + "a.test", ""}, {"a" + name253, ""}, {name253 + "a", ""}, {strings.Repeat("ü", 60) + ".test", ""}, {strings.Repeat("ü", 200), ""}, {strings.Repeat("a.", 2000), ""},
 		{"\xff.test", ""}, {"a\u00adb\u200d.test", ""}, {"\u00ad.test", ""}, {"a\u2024b.test", ""},
 	} {
 		got, err := ToASCII(tt.in)

@@ -148,6 +148,20 @@ func TestRecordWithoutData(t *testing.T) {
 	}
 }
 
+// A chain is as authentic as its weakest link, wherever that stands.
+func TestChainIsAuthenticAsAWhole(t *testing.T) {
+	for _, links := range [][2]bool{{true, true}, {true, false}, {false, true}} {
+		c := newChain(question{"a.test.", dns.TypeMX})
+		if _, done, err := c.read(reply(t, 0, "a.test. 9 CNAME b.other."), links[0]); done || err != nil {
+			t.Fatal(done, err)
+		}
+		a, done, err := c.read(reply(t, 0, "b.other. 60 MX 1 m.test."), links[1])
+		if !done || err != nil || a.authentic != (links[0] && links[1]) || a.ttl != 9*time.Second {
+			t.Errorf("%v: %+v, %v", links, a, err)
+		}
+	}
+}
+
 func TestExtendedError(t *testing.T) {
 	m := reply(t, dns.RcodeServerFailure)
 	m.SetEdns0(1232, false)

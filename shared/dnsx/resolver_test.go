@@ -8,9 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/postrider/postrider/shared/dnstest"
 )
@@ -243,6 +247,48 @@ func TestAuthentic(t *testing.T) {
 	}
 }
 
+// Whoever knows the port of a query may send before the server does.
+func TestForgedRepliesBeforeTheRightOne(t *testing.T) {
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { socket.Close() })
+	go func() {
+		packet := make([]byte, 1500)
+		n, client, err := socket.ReadFrom(packet)
+		if err != nil {
+			return
+		}
+		query := new(dns.Msg)
+		if query.Unpack(packet[:n]) != nil {
+			return
+		}
+		send := func(host string, change func(m *dns.Msg)) {
+			m := new(dns.Msg).SetReply(query)
+			m.Answer = []dns.RR{&dns.MX{
+				Hdr: dns.RR_Header{Name: "campus.test.", Rrtype: dns.TypeMX, Class: dns.ClassINET, Ttl: 60},
+				Mx:  host,
+			}}
+			change(m)
+			if out, err := m.Pack(); err == nil {
+				socket.WriteTo(out, client)
+			}
+		}
+		socket.WriteTo([]byte{0}, client)
+		socket.WriteTo([]byte("a forger's packet without sense"), client)
+		send("evil.test.", func(m *dns.Msg) { m.Id++ })
+		send("evil.test.", func(m *dns.Msg) { m.Question[0].Name = "other.test." })
+		send("evil.test.", func(m *dns.Msg) { m.Rcode, m.Question = dns.RcodeNameError, nil })
+		send("mx.campus.test.", func(*dns.Msg) {})
+	}()
+	r := open(t, Config{Servers: []string{socket.LocalAddr().String()}, Attempts: 1, Timeout: time.Hour})
+	mx, err := r.MX(t.Context(), "campus.test")
+	if err != nil || !slices.Equal(mx.Records, []MX{{"mx.campus.test", 0}}) {
+		t.Errorf("got %+v, %v", mx, err)
+	}
+}
+
 // network dials several servers by their configured address.
 type network map[string]*dnstest.Server
 
@@ -302,8 +348,61 @@ func TestSilentServerRests(t *testing.T) {
 		time.Sleep(restTime)
 		ask("mx1.campus.test")
 		if n := first.Queries("mx1.campus.test", ""); n != 1 {
-			t.Errorf("the server rests for ever")
+			t.Error("the server rests for ever")
 		}
+	})
+}
+
+func TestServerThatAnswersRestsNoMore(t *testing.T) {
+	first, second := dnstest.Start(t, campus), dnstest.Start(t, campus)
+	first.Fail("campus.test", dnstest.Silent)
+	second.Fail("campus.test", dnstest.Silent)
+	first.Fail("mx1.campus.test", dnstest.Silent)
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t, Config{
+			Servers: []string{"192.0.2.1:53", "192.0.2.2:53"},
+			Dial:    network{"192.0.2.1:53": first, "192.0.2.2:53": second}.dial,
+		})
+		if _, err := r.TXT(t.Context(), "campus.test"); !Temporary(err) {
+			t.Errorf("both silent: %v", err)
+		}
+		// Both rest now; the second answers all the same.
+		for _, name := range []string{"mx1.campus.test", "mx2.campus.test"} {
+			if _, err := r.TXT(t.Context(), name); !errors.Is(err, ErrNoData) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := first.Queries("mx2.campus.test", ""); n != 0 {
+			t.Error("the server that answers is not asked first")
+		}
+	})
+}
+
+// Clients with many names cost waiting, not sockets.
+func TestLookupsUnderWayAreBounded(t *testing.T) {
+	s := dnstest.Start(t, "*.many.test TXT x")
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		var dials atomic.Int32
+		r := open(t, Config{Servers: []string{"127.0.0.1:53"}, Timeout: time.Hour, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			<-gate
+			return s.Dial(ctx, network, address)
+		}})
+		var wg sync.WaitGroup
+		for i := range maxUnderWay + 100 {
+			wg.Go(func() {
+				if _, err := r.TXT(t.Context(), fmt.Sprintf("n%d.many.test", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := dials.Load(); n != maxUnderWay {
+			t.Errorf("%d connections, want %d", n, maxUnderWay)
+		}
+		close(gate)
+		wg.Wait()
 	})
 }
 
@@ -328,6 +427,12 @@ func TestPartialAddresses(t *testing.T) {
 	boom := &TemporaryError{"AAAA a.test", errTimeout}
 	one := AddrAnswer{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 	six := AddrAnswer{Addrs: []netip.Addr{netip.MustParseAddr("2001:db8::1")}}
+	secure := AddrAnswer{Meta{Authentic: true}, six.Addrs, nil}
+	for _, answers := range [][2]AddrAnswer{{secure, one}, {one, secure}} {
+		if a, err := both(answers[0], nil, answers[1], nil); err != nil || a.Authentic {
+			t.Errorf("authentic by one half: %+v, %v", a, err)
+		}
+	}
 	for _, tt := range []struct {
 		name       string
 		v6         AddrAnswer

@@ -109,6 +109,23 @@ func TestHostsAuthentic(t *testing.T) {
 	}
 }
 
+// An address vouched for does not make up for the absence of MX that is not.
+func TestImplicitMXNeedsAnAuthenticNo(t *testing.T) {
+	s := dnstest.Start(t, "plain.test A 192.0.2.9")
+	r := open(t, Config{Servers: []string{s.Addr()}})
+	if _, err := r.MX(t.Context(), "plain.test"); !errors.Is(err, ErrNoData) {
+		t.Fatal(err)
+	}
+	s.SetAuthentic(true)
+	hosts, err := r.Hosts(t.Context(), "plain.test", nil)
+	if err != nil || hosts[0].Authentic {
+		t.Errorf("got %+v, %v", hosts, err)
+	}
+	if a, err := r.Addrs(t.Context(), "plain.test"); err != nil || !a.Authentic {
+		t.Errorf("the address: %+v, %v", a, err)
+	}
+}
+
 func words(hosts []Host) []string {
 	var out []string
 	for _, h := range hosts {

@@ -105,6 +105,9 @@ type Job struct {
 	// Diagnosed is the last reply to each recipient, for the report that an
 	// expiry needs: what the destination said is worth more than "expired".
 	Diagnosed []RecipientRecord `json:"diagnosed,omitempty"`
+	// Doubt names recipients whom an earlier attempt may have served: it
+	// ended between the final dot and its reply.
+	Doubt []smtp.ForwardPath `json:"doubt,omitempty"`
 }
 
 // Size of the message as it goes out, in octets.

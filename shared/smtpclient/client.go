@@ -207,7 +207,7 @@ func (s *Session) flush(verb string) error {
 // writeError is the error of a failed write. A server that gave up on us may
 // have said why before it closed, and that reply is the better answer.
 func (s *Session) writeError(verb string, err error) error {
-	if s.over(err) == nil && !isTimeout(err) {
+	if s.ctx.Err() == nil && !isTimeout(err) {
 		s.limit(s.cfg.Timeouts.Quit)
 		if s.in.read() == nil && s.in.code/100 >= 4 {
 			return s.refusal(verb)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +124,81 @@ func TestCancelWrite(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestCancelBetween: a context that ends between two steps is not outrun by the
+// deadline of the next step.
+func TestCancelBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		go (&sink{extensions: []string{"PIPELINING"}}).serve(server)
+		session, err := Start(t.Context(), client, "mx.test", Config{Hello: "relay.test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		m := letter("a\r\n", 1)
+		m.BeforeDot = func(context.Context) error {
+			cancel()
+			synctest.Wait() // the interruption has been
+			return nil
+		}
+		if res, err := session.Send(ctx, m); !errors.Is(err, context.Canceled) || res.DotSent || session.Healthy() {
+			t.Errorf("%+v, %v", res, err)
+		}
+	})
+}
+
+// TestCancelAfter: a context that ends with the last reply takes the session,
+// not the result.
+func TestCancelAfter(t *testing.T) {
+	s := &sink{extensions: []string{"PIPELINING"}}
+	var conn *watched
+	session, wait := s.connect(t, func(c net.Conn) net.Conn { conn = &watched{Conn: c}; return conn })
+	if !conn.deadline.IsZero() {
+		t.Error("an idle session has a deadline")
+	}
+	if _, err := session.Send(t.Context(), letter("a\r\n", 1)); err != nil || !conn.deadline.IsZero() {
+		t.Errorf("%v, deadline %v", err, conn.deadline)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	conn.then, conn.on = cancel, "queued"
+	res, err := session.Send(ctx, letter("a\r\n", 1))
+	if err != nil || res.Recipients[0].Err != nil || res.Unknown || session.Healthy() {
+		t.Errorf("%+v, %v", res, err)
+	}
+	wait()
+
+	client, server := tcpPair(t)
+	go (&sink{}).serve(server)
+	ctx, cancel = context.WithCancel(t.Context())
+	if session, err := Start(ctx, &watched{Conn: client, then: cancel, on: "HELP"}, "mx.test", Config{Hello: "relay.test"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", session, err)
+	}
+}
+
+// watched is a connection that knows its deadline and acts on a reply.
+type watched struct {
+	net.Conn
+	mu       sync.Mutex
+	deadline time.Time
+	then     func() // called when on was read
+	on       string
+}
+
+func (c *watched) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *watched) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.then != nil && bytes.Contains(p[:n], []byte(c.on)) {
+		c.then()
+	}
+	return n, err
 }
 
 func TestContextDeadline(t *testing.T) {
@@ -272,6 +348,15 @@ func TestSecrets(t *testing.T) {
 			server.Close()
 		}
 	})
+	for _, c := range []Credential{{"", "x"}, {"relay\x00root", "x"}, {"relay", "x\x00"}} {
+		client, server := net.Pipe()
+		go playReplies(server, "220 mx\r\n|250-mx\r\n250 AUTH PLAIN\r\n")
+		_, err := Start(t.Context(), addressed{client}, "mx.test", Config{Hello: "relay.test", Auth: &c, AuthInClear: true})
+		var refused *AuthError
+		if !errors.As(err, &refused) || !refused.Reply.IsZero() {
+			t.Errorf("%q: %v", c.User, err)
+		}
+	}
 	if c := (Credential{"relay", "hunter2"}); strings.Contains(c.String()+c.GoString(), "hunter2") {
 		t.Error(c)
 	}

@@ -74,7 +74,7 @@ func checkTransfer(t *testing.T, content []byte) {
 }
 
 func FuzzTransfer(f *testing.F) {
-	for _, s := range []string{"", ".", "..", "\r\n.\r\n", "a\r\n.b\r\n\r\n..\r\n", "a\nb", "a\rb", "\r", "\n", "a\r", "\r\r\n", "a\x00"} {
+	for _, s := range []string{"", ".", "..", "\r\n.\r\n", "a\r\n.b\r\n\r\n..\r\n", "a\nb", "a\rb", "\r", "\n", "a\r", "\r\r\n", "a\x00", "\na\rb\r\n"} {
 		f.Add([]byte(s), uint16(0))
 		f.Add([]byte(s), uint16(chunkSize-1))
 	}
@@ -88,7 +88,7 @@ func FuzzTransfer(f *testing.F) {
 
 // TestTransferChunks puts every awkward sequence across every chunk boundary.
 func TestTransferChunks(t *testing.T) {
-	for _, s := range []string{"\r\n.\r\n", "\r\n..\r\n.", "\n.\r\n", "\r.\r\n", "\r\n.\n", "\r\n\x00", "\r"} {
+	for _, s := range []string{"\r\n.\r\n", "\r\n..\r\n.", "\n.\r\n", "\r.\r\n", "\r\n.\n", "\r\n\x00", "\r", "a\na\rb\r\n"} {
 		for back := range len(s) + 1 {
 			for _, boundary := range []int{chunkSize, 2 * chunkSize, 3 * chunkSize} {
 				content := append(bytes.Repeat([]byte("x"), boundary-back), s...)

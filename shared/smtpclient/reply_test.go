@@ -59,6 +59,19 @@ func TestEndlessReply(t *testing.T) {
 	}
 }
 
+// TestReplyMemory: a large reply does not stay with an idle session.
+func TestReplyMemory(t *testing.T) {
+	r := newReplyReader(strings.NewReader(strings.Repeat("250-"+strings.Repeat("x", 300)+"\r\n", 150) + "250 x\r\n250 ok\r\n"))
+	for range 2 {
+		if err := r.read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(r.text) > readerSize {
+		t.Errorf("%d octets kept", cap(r.text))
+	}
+}
+
 type endless struct {
 	text   string
 	at     int

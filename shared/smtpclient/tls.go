@@ -125,8 +125,8 @@ func (s *Session) handshake() error {
 	conn := tls.Client(s.raw, config)
 	s.limit(s.cfg.Timeouts.TLS)
 	if err := conn.Handshake(); err != nil {
-		if over := s.over(err); over != nil {
-			return fmt.Errorf("encrypt session with %s: %w", s.remote, over)
+		if s.ctx.Err() != nil {
+			return fmt.Errorf("encrypt session with %s: %w", s.remote, s.cause(err))
 		}
 		return s.tlsError(StageHandshake, err)
 	}

@@ -81,16 +81,13 @@ func (w *wire) interrupt() {
 	w.raw.SetDeadline(time.Unix(1, 0))
 }
 
-// limit gives the next reads and writes d, or less if the context ends before.
+// limit gives the next reads and writes d. The end of the context needs no
+// deadline of its own: it interrupts.
 func (w *wire) limit(d time.Duration) {
-	deadline := time.Now().Add(d)
-	if by, ok := w.ctx.Deadline(); ok && by.Before(deadline) {
-		deadline = by
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.interrupted {
-		w.raw.SetDeadline(deadline)
+		w.raw.SetDeadline(time.Now().Add(d))
 	}
 }
 
@@ -106,22 +103,10 @@ func (b *blockWriter) Write(p []byte) (int, error) {
 
 // cause names the context where it was the context that ended a read or write.
 func (w *wire) cause(err error) error {
-	if over := w.over(err); over != nil {
-		return over
-	}
-	return err
-}
-
-// over is why the context ended, nil while it goes on.
-func (w *wire) over(err error) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
 	}
-	// The deadline of the socket may fire a moment before that of the context.
-	if by, ok := w.ctx.Deadline(); ok && isTimeout(err) && !time.Now().Before(by) {
-		return context.DeadlineExceeded
-	}
-	return nil
+	return err
 }
 
 // fail closes the connection for good. The first cause is kept.

@@ -31,10 +31,14 @@ const (
 	StageQuit     Stage = "quit"     // QUIT
 )
 
-// stages is every Stage that may be named.
-func stages() []Stage {
-	return []Stage{StageConnect, StageEhlo, StageStartTLS, StageTLS, StageAuth, StageMail,
-		StageRcpt, StagePredata, StageContent, StageData, StageRset, StageQuit}
+// known reports a stage that may be named.
+func (s Stage) known() bool {
+	switch s {
+	case StageConnect, StageEhlo, StageStartTLS, StageTLS, StageAuth, StageMail,
+		StageRcpt, StagePredata, StageContent, StageData, StageRset, StageQuit:
+		return true
+	}
+	return false
 }
 
 // MaxDelay bounds the durations of the grammar.
@@ -111,12 +115,8 @@ func parseBehaviour(local string, stage Stage) (Behaviour, bool) {
 }
 
 func cutStage(word string) (rest string, s Stage, ok bool) {
-	for _, s := range stages() {
-		if rest, ok := strings.CutPrefix(word, string(s)+"-"); ok {
-			return rest, s, true
-		}
-	}
-	return word, "", false
+	head, rest, ok := strings.Cut(word, "-")
+	return rest, Stage(head), ok && Stage(head).known()
 }
 
 func cutCount(word string) (rest string, n int, ok bool) {
@@ -154,14 +154,21 @@ func (b *Behaviour) parseAction(word string) bool {
 		b.Reply = smtp.Reply{Code: 451, Enhanced: "7.1", Text: "Greylisted, try again later"}
 		return true
 	}
-	for prefix, field := range map[string]*time.Duration{"tarpit-": &b.Tarpit, "trickle-": &b.Trickle, "pause-": &b.Pause} {
-		if rest, ok := strings.CutPrefix(word, prefix); ok {
-			d, err := time.ParseDuration(rest)
-			*field = d
-			return err == nil && d > 0 && d <= MaxDelay
-		}
+	var delay *time.Duration
+	switch kind, _, _ := strings.Cut(word, "-"); kind {
+	case "tarpit":
+		delay = &b.Tarpit
+	case "trickle":
+		delay = &b.Trickle
+	case "pause":
+		delay = &b.Pause
+	default:
+		return b.parseReply(word)
 	}
-	return b.parseReply(word)
+	_, duration, _ := strings.Cut(word, "-")
+	d, err := time.ParseDuration(duration)
+	*delay = d
+	return err == nil && d > 0 && d <= MaxDelay
 }
 
 func (b *Behaviour) at(s Stage) bool {

@@ -128,29 +128,35 @@ func (m *meter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// takeHeader appends to the header section until the empty line that ends it
-// and returns what belongs to the body.
+// takeHeader appends to the header section until the empty line that ends it,
+// or the bound, and returns what belongs to the body.
 func (m *meter) takeHeader(p []byte) []byte {
 	if m.headerDone {
 		return p
 	}
 	from := max(0, len(m.header)-3)
-	m.header = append(m.header, p...)
-	end := -1
-	if bytes.HasPrefix(m.header, []byte("\r\n")) {
-		end = 0
-	} else if i := bytes.Index(m.header[from:], []byte("\r\n\r\n")); i >= 0 {
-		end = from + i + 2
+	seen := p // with what came before: the usual header is in the first p
+	if len(m.header) > 0 {
+		m.header = append(m.header, p...)
+		seen = m.header
 	}
-	switch {
-	case end >= 0:
-		rest := p[len(p)-(len(m.header)-end-2):]
-		m.header, m.headerDone = m.header[:end:end], true
-		return rest
-	case len(m.header) > maxHeader:
-		m.header, m.headerDone = m.header[:maxHeader:maxHeader], true
+	end, body := -1, 0
+	if bytes.HasPrefix(seen, []byte("\r\n")) {
+		end, body = 0, 2
+	} else if i := bytes.Index(seen[from:], []byte("\r\n\r\n")); i >= 0 {
+		end, body = from+i+2, from+i+4
 	}
-	return nil
+	if body > maxHeader || end < 0 && len(seen) > maxHeader {
+		end, body = maxHeader, maxHeader
+	}
+	if end < 0 {
+		if len(m.header) == 0 {
+			m.header = bytes.Clone(p)
+		}
+		return nil
+	}
+	m.header, m.headerDone = bytes.Clone(seen[:end]), true
+	return p[len(p)-(len(seen)-body):]
 }
 
 // sums are the digests of all of the content and of what follows the empty

@@ -82,7 +82,8 @@ func TestMeter(t *testing.T) {
 		{"A: b\r\n\r\n\r\n\r\nx", "A: b\r\n", "\r\n\r\nx"},
 		{"\r\nbody", "", "body"},
 		{"\r\n", "", ""},
-		{big, big[:maxHeader], ""},
+		{big, big[:maxHeader], big[maxHeader:]},
+		{big + "\r\n\r\nbody", big[:maxHeader], big[maxHeader:] + "\r\n\r\nbody"},
 	} {
 		for _, step := range []int{1, 3, 1 << 20} {
 			m := newMeter(nothing{}, 0, true)

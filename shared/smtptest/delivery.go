@@ -43,7 +43,8 @@ type Delivery struct {
 	// Content is the exact content. Only Memory fills it.
 	Content []byte
 	// ContentSHA256 and BodySHA256 are hex digests of all of the content and
-	// of what follows the empty line; empty with Options.NoDigest.
+	// of what follows the header section and its empty line, or the first 256
+	// KiB; empty with Options.NoDigest.
 	ContentSHA256, BodySHA256 string
 	// Chunked tells that it came by BDAT.
 	Chunked bool

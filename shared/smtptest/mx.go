@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// ErrOptions is wrapped by the errors of New that no second try will cure.
+var ErrOptions = errors.New("bad options")
+
 // Options say what the MX is. The zero value is an MX in memory that offers
 // everything but AUTH, with a made certificate.
 type Options struct {
@@ -97,8 +100,8 @@ func New(options Options) (*MX, error) {
 	}
 	for stage, action := range options.At {
 		b, ok := parseBehaviour(action, stage)
-		if !ok || b.Stage != stage || !slices.Contains(stages(), stage) {
-			return nil, fmt.Errorf("read action %q at stage %q: not in the grammar", action, stage)
+		if !ok || b.Stage != stage || !stage.known() {
+			return nil, fmt.Errorf("%w: action %q at stage %q is not in the grammar", ErrOptions, action, stage)
 		}
 		mx.at[stage] = b
 	}
@@ -106,7 +109,7 @@ func New(options Options) (*MX, error) {
 		return nil, err
 	}
 	for _, addr := range options.Addrs {
-		l, err := net.Listen("tcp", addr)
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 		if err != nil {
 			mx.closeListeners()
 			return nil, fmt.Errorf("listen for SMTP: %w", err)
@@ -119,7 +122,7 @@ func New(options Options) (*MX, error) {
 func (mx *MX) prepareTLS() error {
 	switch {
 	case mx.options.ImplicitTLS && mx.options.NoTLS:
-		return errors.New("prepare TLS: implicit TLS and no TLS contradict each other")
+		return fmt.Errorf("%w: implicit TLS and no TLS contradict each other", ErrOptions)
 	case mx.options.NoTLS:
 		return nil
 	case mx.options.TLS != nil:

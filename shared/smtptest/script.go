@@ -230,7 +230,7 @@ func ServeScripts(t T, scripts ...string) (addr string) {
 		}
 		parsed[i] = script
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen for scripts: %v", err)
 	}

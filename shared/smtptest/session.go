@@ -227,7 +227,10 @@ func (s *session) startTLS() error {
 	if err != nil {
 		return err
 	}
-	if !r.IsZero() {
+	if !r.IsZero() { // instead of a ServerHello
+		if _, err := s.r.Peek(1); err != nil {
+			return err
+		}
 		return s.refuseAndEnd(r)
 	}
 	state, err := s.handshake(s.mx.tls)

@@ -1,12 +1,14 @@
 package smtptest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // transcriptOptions are those of the transcripts that need others than the
@@ -70,7 +72,9 @@ func play(t *testing.T, addr, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := script.Dial(t.Context(), conn); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := script.Dial(ctx, conn); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -104,11 +104,11 @@ func (w *wire) line() (string, error) {
 func (w *wire) say(code int, lines ...string) error {
 	w.pause(w.pace.tarpit)
 	for i, line := range lines {
-		separator := byte('-')
+		separator := "-"
 		if i == len(lines)-1 {
-			separator = ' '
+			separator = " "
 		}
-		text := fmt.Sprintf("%03d%c%s", code, separator, line)
+		text := strconv.Itoa(code) + separator + line
 		w.record.add("S: ", text)
 		if err := w.write(text + "\r\n"); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"io"
 	"math"
 
 	"github.com/postrider/postrider/shared/smtp"
@@ -18,9 +19,6 @@ func (c *Conn) beginBody(m mode) {
 
 // readContent feeds the session a piece of a body by DATA.
 func (c *Conn) readContent(p []byte) (int, error) {
-	if len(p) < frameRoom {
-		return c.readSmall(p)
-	}
 	for c.body.state != ended {
 		if err := c.tellFault(); err != nil {
 			return 0, err
@@ -45,14 +43,68 @@ func (c *Conn) readContent(p []byte) (int, error) {
 	return 0, nil
 }
 
-// readSmall serves a reader with hardly any room.
-func (c *Conn) readSmall(p []byte) (int, error) {
-	var piece [2 * frameRoom]byte
-	n, err := c.Read(piece[:])
-	c.line = append(c.line[:0], piece[:n]...)
-	n = copy(p, c.line)
-	c.input = c.line[n:]
-	return n, err
+// Content is the body that go-smtp passes to Session.Data as r, read past
+// go-smtp: its own reader takes every octet by a function call and costs more
+// than all the rest of a message. Where r is not a fresh body of this
+// conversation, Content is r.
+//
+// A read error, the fault of a body among them, is returned by every later
+// Read as well; io.EOF is the end of a complete and faultless body.
+func (c *Conn) Content(r io.Reader) io.Reader {
+	if !c.feeding && (c.asked == askedData || c.asked == askedChunks) {
+		c.settle() // go-smtp's 354
+	}
+	if !c.feeding || c.body.seen > 0 {
+		return r
+	}
+	c.body.plain = true
+	return &contentReader{conn: c}
+}
+
+type contentReader struct {
+	conn  *Conn
+	err   error
+	small [frameRoom]byte
+	rest  []byte // of small
+}
+
+func (r *contentReader) Read(p []byte) (int, error) {
+	if len(p) >= frameRoom && len(r.rest) == 0 {
+		return r.next(p)
+	}
+	if len(r.rest) == 0 {
+		n, err := r.next(r.small[:])
+		if err != nil {
+			return 0, err
+		}
+		r.rest = r.small[:n]
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// next reads octets or an error, never both.
+func (r *contentReader) next(p []byte) (n int, err error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, r.err = r.conn.pull(p, true)
+	if r.err == io.EOF && r.conn.feeding {
+		r.err = io.ErrUnexpectedEOF // the conversation is over, the body is not
+	}
+	return n, r.err
+}
+
+// bodyEnd is io.EOF for a body that ended well.
+func (c *Conn) bodyEnd() error {
+	if c.body.fault != nil {
+		return c.body.fault
+	}
+	if c.body.state != ended {
+		return io.ErrUnexpectedEOF
+	}
+	return io.EOF
 }
 
 // tellFault returns the fault of the body to the session, once: a session that
@@ -81,7 +133,7 @@ func (c *Conn) endBody() {
 		return
 	}
 	c.line = c.line[:0]
-	if c.body.open {
+	if c.body.open && !c.body.plain {
 		c.line = append(c.line, crlf...)
 	}
 	c.line = append(c.line, ".\r\n"...)

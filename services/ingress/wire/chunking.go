@@ -88,9 +88,6 @@ func (c *Conn) settleChunks(text []byte, code int) error {
 // readChunk feeds the session a piece of the chunk in hand; at its end it
 // answers, or ends the body.
 func (c *Conn) readChunk(p []byte) (int, error) {
-	if len(p) < frameRoom {
-		return c.readSmall(p)
-	}
 	if c.overflows(c.chunk.left) {
 		return 0, c.cutOff()
 	}

@@ -104,7 +104,7 @@ func TestRecipients(t *testing.T) {
 		{"RCPT TO:<j\xc3\xbcrgen@b.test>", "553 5.6.7"},
 		{"RCPT TO:<later@b.test>", "451 4.3.0 Later"},
 		// The enhanced status code stands on each line, and only ASCII leaves.
-		{"RCPT TO:<refused@b.test>", "550-5.7.1 R7K2-9QF3 Not registered\n550 5.7.1 see help? ??"},
+		{"RCPT TO:<refused@b.test>", "550-5.7.1 R7K2-9QF3 Not registered\n550 5.7.1 see help? ?"},
 	} {
 		c := wired(t, &backend{}, wire.Config{}).greeted(t)
 		c.do("MAIL FROM:<a@b.test>", "250 2.1.0")
@@ -208,12 +208,14 @@ func TestOrder(t *testing.T) {
 
 // A panic of the session ends the connection with a reply, also inside a body.
 func TestPanic(t *testing.T) {
-	s := wired(t, &backend{}, wire.Config{})
-	for _, body := range []string{"DATA\r\n", "BDAT 100\r\nabc"} {
-		c := s.greeted(t)
-		c.do("MAIL FROM:<panic@b.test>", "250")
-		c.do("RCPT TO:<a@b.test>", "250")
-		c.send(body)
-		c.expect("421", "")
-	}
+	eachWay(t, func(t *testing.T, direct bool) {
+		s := wired(t, &backend{direct: direct}, wire.Config{})
+		for body, replies := range map[string][]string{"DATA\r\n": {"354", "421", ""}, "BDAT 100\r\nabc": {"421", ""}} {
+			c := s.greeted(t)
+			c.do("MAIL FROM:<panic@b.test>", "250")
+			c.do("RCPT TO:<a@b.test>", "250")
+			c.send(body)
+			c.expect(replies...)
+		}
+	})
 }

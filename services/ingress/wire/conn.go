@@ -76,7 +76,24 @@ func newConn(k *link, secured bool) *Conn {
 
 // Read hands go-smtp its next input: one command line, or a piece of a body.
 func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) >= frameRoom || len(c.input) > 0 {
+		return c.pull(p, false)
+	}
+	var piece [frameRoom]byte
+	n, err := c.pull(piece[:], false)
+	c.line = append(c.line[:0], piece[:n]...)
+	n = copy(p, c.line)
+	c.input = c.line[n:]
+	return n, err
+}
+
+// pull goes on until there is something to read for go-smtp or, with direct,
+// for the session that reads the body past go-smtp. p has room for a frame.
+func (c *Conn) pull(p []byte, direct bool) (int, error) {
 	for {
+		if direct && !c.feeding {
+			return 0, c.bodyEnd()
+		}
 		if len(c.input) > 0 {
 			n := copy(p, c.input)
 			c.input = c.input[n:]
@@ -91,9 +108,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if err := c.settle(); err != nil {
 			return 0, err
 		}
-		if len(p) == 0 {
-			return 0, nil
-		}
 		n, err := 0, error(nil)
 		switch c.mode {
 		case content:
@@ -102,6 +116,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 			n, err = c.readChunk(p)
 		default:
 			err = c.nextCommand()
+		}
+		if c.body.plain && !direct {
+			n = 0 // go-smtp discards what the session did not want
 		}
 		if n > 0 || err != nil {
 			return n, err
@@ -115,12 +132,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.over || c.link.dead {
 		return 0, net.ErrClosed
 	}
-	c.reply = append(c.reply, p...)
-	if isLast(p) && (c.asked != askedAbort || replyCode(p) == 421) {
-		c.pass(c.reply)
-		c.reply = c.reply[:0]
-		c.hangUp(c.feeding)
+	if !isLast(p) || c.asked == askedAbort && replyCode(p) != 421 {
+		c.reply = append(c.reply, p...)
+		return len(p), nil
 	}
+	if len(c.reply) > 0 && replyCode(c.reply) != replyCode(p) {
+		c.settle() // 354, and then a session that panics
+	}
+	c.reply = append(c.reply, p...)
+	c.pass(c.reply)
+	c.hangUp(c.feeding)
 	return len(p), nil
 }
 
@@ -166,7 +187,7 @@ func (c *Conn) nextCommand() error {
 // may still read one. The error it returns is never io.EOF inside a body.
 func (c *Conn) lost(err error) error {
 	k := c.link
-	inBody := c.feeding
+	inBody := c.feeding && c.early == nil
 	switch {
 	case errors.Is(err, errStopping):
 		c.shutDown()

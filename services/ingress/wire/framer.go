@@ -28,6 +28,7 @@ const frameRoom = 4
 type framer struct {
 	chunked bool
 	repair  bool
+	plain   bool  // without stuffing, for a reader that knows the end
 	limit   int64 // of size; 0: none
 
 	state   frameState
@@ -122,7 +123,7 @@ func (f *framer) step(dst []byte, b byte) (written int, took bool) {
 		case '.':
 			f.state = inLine
 			written = f.write(dst, dot)
-			if written > 0 {
+			if written > 0 && !f.plain {
 				dst[1] = '.' // stuffing, no content
 				written++
 			}

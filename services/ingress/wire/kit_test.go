@@ -42,6 +42,7 @@ type message struct {
 // DATA before it read the body, "closing" with 421, "panic" at DATA.
 type backend struct {
 	prepare func(*wire.Conn) // called by NewSession
+	direct  bool             // Data reads by Conn.Content
 	began   chan string      // if set, told of events: "mail", "data", "logout", "session"
 	gate    chan struct{}    // if set, Data waits for it before it publishes
 
@@ -129,6 +130,9 @@ func (s *session) Data(r io.Reader) error {
 	case "panic":
 		panic("asked for")
 	}
+	if s.backend.direct {
+		r = s.wire.Content(r)
+	}
 	content, err := io.ReadAll(r)
 	if err == nil && s.wire != nil {
 		err = s.wire.BodyFault()
@@ -163,6 +167,13 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 		}
 		return nil
 	}), nil
+}
+
+// eachWay runs a test with a session that reads by go-smtp's reader, and with
+// one that reads by Conn.Content.
+func eachWay(t *testing.T, test func(t *testing.T, direct bool)) {
+	t.Run("by go-smtp", func(t *testing.T) { test(t, false) })
+	t.Run("by Content", func(t *testing.T) { test(t, true) })
 }
 
 // server is go-smtp on a loopback port, with wire in front of it or without.
@@ -265,6 +276,7 @@ type client struct {
 	t    testing.TB
 	conn net.Conn
 	in   *bufio.Reader
+	busy sync.WaitGroup // goroutines that send for it
 }
 
 func (s *server) dial(t testing.TB) *client {

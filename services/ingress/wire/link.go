@@ -129,10 +129,14 @@ func (k *link) flush() error {
 	if len(k.out) == 0 || k.dead {
 		return nil
 	}
-	if err := k.raw.SetWriteDeadline(time.Now().Add(k.listener.cfg.WriteTimeout)); err != nil {
-		return err
+	err := k.raw.SetWriteDeadline(time.Now().Add(k.listener.cfg.WriteTimeout))
+	if err == nil {
+		_, err = k.conn.Write(k.out)
 	}
-	_, err := k.conn.Write(k.out)
+	if err != nil {
+		k.dead = true // a reply cut off cannot be followed by another
+		k.raw.Close()
+	}
 	if cap(k.out) > maxKeptOutput {
 		k.out = nil
 	}

@@ -1,0 +1,79 @@
+# `make` prints this help. CI runs these targets and nothing else.
+SHELL := /bin/bash
+MODULES := $(shell sed -n 's/^\t\(\.\/.*\)/\1/p' go.work)
+LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
+CONCURRENT := ./shared/queue ./shared/smtpclient ./shared/dnsx ./shared/config ./services/ingress/... ./services/delivery/... ./services/ledger/...
+
+.PHONY: help
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.PHONY: run
+run: ## run the sandbox: all services in one process, nothing leaves the machine
+	go run ./cmd/postrider up
+
+.PHONY: test
+test: ## every unit and scenario test that needs only Go
+	go test work
+
+.PHONY: check
+check: fmt vet alone imports lint race ## formatting, vet, each module alone, import rules, linter, race detector
+
+.PHONY: fmt
+fmt:
+	@out=$$(gofmt -l $(MODULES)); if [ -n "$$out" ]; then echo "not gofmt'd:"; echo "$$out"; exit 1; fi
+
+.PHONY: vet
+vet:
+	go vet work
+
+.PHONY: alone
+alone: ## build each module by itself, without the workspace
+	@for m in $(MODULES); do (cd $$m && echo "alone $$m" && GOWORK=off go vet ./...) || exit 1; done
+
+.PHONY: imports
+imports: ## who may import whom
+	go test -count=1 -run TestImports ./test
+
+.PHONY: lint
+lint: ## the pinned linter
+	@for m in $(MODULES); do (cd $$m && echo "lint $$m" && go run $(LINT) run --timeout 10m ./...) || exit 1; done
+
+.PHONY: race
+race: ## race detector on the packages with goroutines of their own
+	go test -race $(CONCURRENT)
+
+.PHONY: build
+build: ## static binaries in bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/ ./cmd/postrider ./cmd/mxsink ./services/ingress/cmd/ingress ./services/policy/cmd/policy \
+		./services/signer/cmd/signer ./services/delivery/cmd/delivery ./services/bounce/cmd/bounce ./services/ledger/cmd/ledger ./loadtest
+
+.PHONY: demo
+demo: ## send one good and one bad message through a sandbox and show what became of them
+	go run ./test/cmd/demo
+
+.PHONY: interop
+interop: build ## with real peers: Postfix as MX, OpenDKIM and dkimpy as verifiers, tshark on the wire (root, Debian packages)
+	go test -count=1 -tags interop -timeout 15m ./test/interop
+
+.PHONY: compose
+compose: ## the compose set on a Docker engine, end to end
+	go test -count=1 -tags compose -timeout 20m -v -run TestCompose ./test/compose
+
+.PHONY: load
+load: build ## 2,000 messages of 2 recipients, 10 % bad, 20 connections, and the books checked
+	go test -count=1 -tags load -timeout 15m -v -run TestLoad ./test/load
+
+.PHONY: bench
+bench: ## benchmarks
+	go test -run '^$$' -bench . -benchmem work
+
+.PHONY: docs
+docs: ## write the generated pages
+	go test ./shared/config -run Document -update
+
+.PHONY: tidy
+tidy: ## bring every go.mod and go.sum in order
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy) || exit 1; done
+	go work sync

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/service"
+)
+
+func newQueue(f *flags) *cobra.Command {
+	c := &cobra.Command{Use: "queue", Short: "See what is queued and try it again"}
+	c.AddCommand(newQueueList(f), newQueueRetry(f))
+	return c
+}
+
+// jobRow is one job in a listing.
+type jobRow struct {
+	ID          string       `json:"id"`
+	QueueID     mail.QueueID `json:"queue_id"`
+	State       string       `json:"state"`
+	AcceptedAt  time.Time    `json:"accepted_at"`
+	Next        *time.Time   `json:"next"`
+	Attempts    int          `json:"attempts"`
+	Size        int64        `json:"size"`
+	Sender      string       `json:"sender"`
+	Destination string       `json:"destination"`
+	Recipients  []string     `json:"recipients"`
+	Device      string       `json:"device,omitempty"`
+	Owner       string       `json:"owner,omitempty"`
+	Reason      string       `json:"reason,omitempty"`
+}
+
+func rowOf(e queue.JobEntry) jobRow {
+	j := e.Job
+	r := jobRow{
+		ID: j.ID, QueueID: j.QueueID, State: stateOf(e), AcceptedAt: j.AcceptedAt, Attempts: j.Attempt, Size: j.Size(),
+		Sender: j.Env.ReversePath.String(), Destination: j.Destination, Recipients: recipientsOf(e),
+		Device: j.Device, Owner: j.Owner, Reason: j.LastReply,
+	}
+	if e.Deferred() {
+		r.Next = &e.Next
+	}
+	return r
+}
+
+func newQueueList(f *flags) *cobra.Command {
+	return withOutput(f, &cobra.Command{
+		Use:   "ls [SELECTOR]",
+		Short: "List the jobs that are ready or deferred",
+		Long:  "List the jobs of the delivery queue: one for each message and destination.\n\n  postrider queue ls domain:example.org older:2h\n\n" + selectorHelp,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := parseSelector(args, false)
+			if err != nil {
+				return err
+			}
+			_, bus, err := connect(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			defer bus.Close()
+			now := time.Now()
+			l, err := newListing(f, cmd.OutOrStdout(), []string{"id", "state", "age", "next", "tries", "size", "from", "to", "reason"}, func(r jobRow) []string {
+				next := "-"
+				if r.Next != nil {
+					next = age(r.Next.Sub(now))
+				}
+				return []string{r.ID, r.State, age(now.Sub(r.AcceptedAt)), next, strconv.Itoa(r.Attempts), size(r.Size),
+					sender(r.Sender), several(r.Recipients), r.Reason}
+			})
+			if err != nil {
+				return err
+			}
+			err = bus.ListJobs(cmd.Context(), func(e queue.JobEntry) error {
+				if e.Err != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "cannot read %s/%d: %v\n", queue.StreamDeliver, e.Seq, e.Err)
+					return nil
+				}
+				if !s.matches(e, now) {
+					return nil
+				}
+				return l.add(rowOf(e))
+			})
+			if err != nil {
+				return err
+			}
+			return l.end()
+		},
+	})
+}
+
+// several names the first of a list and counts the rest.
+func several(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return fmt.Sprintf("%s +%d", list[0], len(list)-1)
+}
+
+func newQueueRetry(f *flags) *cobra.Command {
+	var all, dry bool
+	reason := ""
+	c := &cobra.Command{
+		Use:   "retry SELECTOR",
+		Short: "Try deferred jobs now instead of at their time",
+		Long:  "Make deferred jobs ready at once. Ids may come on stdin with \"-\".\n\n  postrider queue retry domain:example.org\n  postrider queue ls -o json reason:tls | jq -r '.[].id' | postrider queue retry -\n\n" + selectorHelp,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			args, err := withStdin(args, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			s, err := parseSelector(args, all)
+			if err != nil {
+				return err
+			}
+			if err := s.chosen(); err != nil {
+				return err
+			}
+			_, bus, err := connect(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			defer bus.Close()
+			return retry(cmd, bus, s, dry, reason)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "every deferred job")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show what would be tried, change nothing")
+	c.Flags().StringVar(&reason, "reason", "", "why, for the ledger")
+	return c
+}
+
+// withStdin replaces "-" by the ids on stdin.
+func withStdin(args []string, in io.Reader) ([]string, error) {
+	if len(args) != 1 || args[0] != "-" {
+		return args, nil
+	}
+	var ids []string
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		if id := strings.TrimSpace(lines.Text()); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, usage("no ids on stdin")
+	}
+	return ids, lines.Err()
+}
+
+// retry makes the chosen jobs ready.
+func retry(cmd *cobra.Command, bus *queue.Bus, s *selector, dry bool, reason string) error {
+	ctx, now := cmd.Context(), time.Now()
+	done, moved := 0, 0
+	var chosen []queue.JobEntry
+	err := bus.ListJobs(ctx, func(e queue.JobEntry) error {
+		if e.Err == nil && e.Deferred() && s.matches(e, now) {
+			chosen = append(chosen, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	progress := time.Now()
+	for i, e := range chosen {
+		if dry {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s\n", e.Job.ID, e.Job.Destination, visible(e.Job.LastReply))
+			continue
+		}
+		err := bus.Expedite(ctx, e)
+		switch {
+		case errors.Is(err, queue.ErrMoved):
+			moved++
+			continue
+		case err != nil:
+			return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%d of %d are ready, then: %w", done, len(chosen), err)}
+		}
+		done++
+		record := event.Record{Stage: event.StageOperator, Outcome: event.Retried, QueueID: e.Job.QueueID, Job: e.Job.ID, Attempt: e.Job.Attempt, Actor: actor(), Reason: reason}
+		if err := bus.Record(ctx, fmt.Sprintf("%s/%d", e.Job.ID, e.Seq), record); err != nil {
+			return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%d of %d are ready, then: %w", done, len(chosen), err)}
+		}
+		if time.Since(progress) > time.Second {
+			progress = time.Now()
+			fmt.Fprintf(os.Stderr, "%d of %d\n", i+1, len(chosen))
+		}
+	}
+	if dry {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d jobs would be tried now\n", len(chosen))
+		return nil
+	}
+	if len(chosen) == 0 {
+		return &service.Exit{Code: service.ExitNotFound, Err: errors.New("no deferred job matches; see: postrider queue ls")}
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%d jobs are ready", done)
+	if moved > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), ", %d had begun by themselves", moved)
+	}
+	fmt.Fprintln(cmd.OutOrStdout())
+	return nil
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/shared/books"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/service"
+)
+
+// health is the relay on one screen.
+type health struct {
+	AsOf   time.Time     `json:"as_of"`
+	Bus    string        `json:"bus"`
+	Stages []stageHealth `json:"stages"`
+	Ledger *books.Status `json:"ledger,omitempty"`
+	// Problems, worst first, each with what to do next.
+	Problems []string `json:"problems"`
+}
+
+// stageHealth is the backlog before one service.
+type stageHealth struct {
+	Stage   string `json:"stage"`
+	Waiting uint64 `json:"waiting"` // messages not yet taken
+	Working uint64 `json:"working"` // taken, not settled
+	Workers int    `json:"workers"` // open pulls: 0 means that nobody works
+}
+
+func newStatus(f *flags) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "The relay on one screen",
+		Long:  "Show what each service has before it, what is queued and settled, and what is wrong. Exits 10 when something is.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, bus, err := connect(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			defer bus.Close()
+			h, err := examine(cmd.Context(), bus)
+			if err != nil {
+				return err
+			}
+			if f.output == "json" {
+				err = printJSON(cmd.OutOrStdout(), h)
+			} else {
+				err = h.print(cmd.OutOrStdout(), cfg.Relay.Hostname)
+			}
+			if err == nil && len(h.Problems) > 0 {
+				return no(service.ExitNo, "not well")
+			}
+			return err
+		},
+	}
+	c.Flags().StringVarP(&f.output, "output", "o", "table", "output form: table|json")
+	return c
+}
+
+// examine reads the consumers of every stage and asks the ledger.
+func examine(ctx context.Context, bus *queue.Bus) (*health, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	h := &health{AsOf: time.Now().UTC(), Bus: bus.NC.ConnectedServerName() + " " + bus.NC.ConnectedServerVersion(), Problems: []string{}}
+	byStage := map[string]*stageHealth{}
+	order := []string{"policy", "signer", "delivery", "bounce"}
+	for _, stage := range order {
+		byStage[stage] = &stageHealth{Stage: stage}
+	}
+	for stream, stage := range stagesOfStreams() {
+		s, err := bus.JS.Stream(ctx, stream)
+		if err != nil {
+			return nil, fmt.Errorf("read stream %s: %w", stream, err)
+		}
+		list := s.ListConsumers(ctx)
+		for c := range list.Info() {
+			byStage[stage].Waiting += c.NumPending
+			byStage[stage].Working += uint64(c.NumAckPending)
+			byStage[stage].Workers += c.NumWaiting
+		}
+		if err := list.Err(); err != nil {
+			return nil, fmt.Errorf("read consumers of %s: %w", stream, err)
+		}
+	}
+	for _, stage := range order {
+		s := byStage[stage]
+		h.Stages = append(h.Stages, *s)
+		if s.Workers == 0 && s.Working == 0 {
+			h.Problems = append(h.Problems, fmt.Sprintf("%s does not work: start it (postrider run %s)", stage, stage))
+		}
+	}
+	status, err := books.Client(bus).Status(ctx)
+	switch {
+	case errors.Is(err, books.ErrUnreachable):
+		h.Problems = append(h.Problems, "ledger does not answer: start it (postrider run ledger)")
+	case err != nil:
+		return nil, err
+	default:
+		h.Ledger = status
+		if status.Conflicts > 0 {
+			h.Problems = append(h.Problems, fmt.Sprintf("%d recipients are in the books as served and not served: see postrider ledger balance", status.Conflicts))
+		}
+	}
+	return h, nil
+}
+
+// stagesOfStreams is which service consumes which stream.
+func stagesOfStreams() map[string]string {
+	m := map[string]string{queue.StreamAdmitted: "signer", queue.StreamDeliver: "delivery", queue.StreamReport: "bounce"}
+	for n := range queue.Shards {
+		m[queue.MailStream(n)] = "policy"
+	}
+	return m
+}
+
+func (h *health) print(out io.Writer, hostname string) error {
+	w := &strings.Builder{}
+	fmt.Fprintf(w, "%s  bus %s  as of %s\n\n", hostname, h.Bus, h.AsOf.Local().Format(time.DateTime))
+	fmt.Fprintf(w, "%-10s %10s %10s  %s\n", "STAGE", "WAITING", "WORKING", "")
+	for _, s := range h.Stages {
+		state := "+ works"
+		if s.Workers == 0 && s.Working == 0 {
+			state = "x nobody works"
+		}
+		fmt.Fprintf(w, "%-10s %10d %10d  %s\n", s.Stage, s.Waiting, s.Working, state)
+	}
+	if l := h.Ledger; l != nil {
+		fmt.Fprintf(w, "\n%d messages in the books; recipients:", l.Messages)
+		for _, state := range books.States {
+			if n := l.States[state]; n > 0 || state == books.StateQueued {
+				fmt.Fprintf(w, " %d %s", n, state)
+			}
+		}
+		fmt.Fprintln(w)
+		if lag := l.Lag(); lag > 0 {
+			fmt.Fprintf(w, "The ledger's index is %d records behind.\n", lag)
+		}
+	}
+	fmt.Fprintln(w)
+	for _, p := range h.Problems {
+		fmt.Fprintf(w, "x %s\n", p)
+	}
+	if len(h.Problems) == 0 {
+		fmt.Fprintln(w, "+ Nothing is wrong.")
+	}
+	_, err := io.WriteString(out, w.String())
+	return err
+}

@@ -1,0 +1,238 @@
+package delivery
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postrider/postrider/shared/dnsx"
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/service"
+	"github.com/postrider/postrider/shared/smtpclient"
+)
+
+// settings are what tests set otherwise.
+type settings struct {
+	dns      resolver // nil: the configured one
+	port     uint16   // of MXs; 0: 25
+	roots    *x509.CertPool
+	timeouts smtpclient.Timeouts
+	ttl      time.Duration // of membership
+	grace    time.Duration
+}
+
+// worker handles the jobs of its partitions.
+type worker struct {
+	bus      *queue.Bus
+	log      zerolog.Logger
+	settings settings
+	mta      *transport
+	limits   *limits
+	memory   *memory
+	earlier  settlements
+	schedule schedule
+	metrics  *metrics
+	member   *membership
+	slots    map[mail.Lane]chan struct{}
+	close    func()
+}
+
+func newWorker(env *service.Env, s settings) (*worker, error) {
+	rules, err := NewRules(env.Config)
+	if err != nil {
+		return nil, err
+	}
+	if s.port != 0 {
+		rules.port = s.port
+	}
+	w := &worker{
+		bus: env.Bus, log: env.Log, settings: s,
+		limits:   newLimits(max(1, env.Config.Delivery.Connections)),
+		memory:   newMemory(),
+		schedule: schedule{retry: env.Config.Delivery.Retry, lifetime: env.Config.Delivery.Lifetime},
+		metrics:  newMetrics(env.Metrics),
+		slots:    map[mail.Lane]chan struct{}{},
+		close:    func() {},
+	}
+	if len(w.schedule.retry) == 0 {
+		return nil, errors.New("read delivery.retry: no delay is given")
+	}
+	if w.settings.dns == nil {
+		var servers []string
+		if env.Config.DNS.Resolver != "" {
+			servers = []string{env.Config.DNS.Resolver}
+		}
+		r, err := dnsx.New(dnsx.Config{Servers: servers})
+		if err != nil {
+			return nil, err
+		}
+		w.settings.dns, w.close = r, r.Close
+	}
+	w.earlier = w.memory
+	for _, l := range lanes() {
+		w.slots[l.lane] = make(chan struct{}, l.worker)
+	}
+	avoid := newAiling()
+	w.mta = &transport{
+		hello: env.Config.Relay.Hostname, rules: rules, ailing: avoid,
+		finder:   &finder{dns: w.settings.dns, self: newSelf(env.Config), avoid: avoid},
+		dialer:   &dialer{sources: env.Config.Delivery.SourceAddresses},
+		pool:     newPool(context.Background()),
+		timeouts: s.timeouts, tls: newTLSBase(s.roots), content: env.Bus.Content,
+		alive:   func() error { return w.member.alive() },
+		metrics: w.metrics,
+	}
+	return w, nil
+}
+
+// run works until ctx ends and what was begun is finished or handed back.
+func (w *worker) run(ctx context.Context, name string, ready func()) error {
+	defer w.close()
+	var err error
+	if w.member, err = join(ctx, w.bus, name, w.settings.ttl); err != nil {
+		return err
+	}
+	serving := newServing(ctx, w)
+	w.member.run(ctx, func(mine []int) {
+		w.log.Info().Ints("partitions", mine).Msg("serving partitions")
+		w.metrics.partitions.Set(float64(len(mine)))
+		serving.only(mine)
+		ready()
+	})
+	gone := w.member.leave(ctx)
+	serving.only(nil)
+	serving.wait()
+	w.mta.pool.close()
+	gone()
+	return nil
+}
+
+// handle handles one job.
+func (w *worker) handle(ctx context.Context, m queue.Message) error {
+	job, err := event.Decode[event.Job](m.Data)
+	if err != nil {
+		return queue.Poison(err)
+	}
+	standing, decided, doubt := w.memory.begin(job, m)
+	switch standing {
+	case settled:
+		return nil
+	case running: // the bus delivered it again while it was under way
+		return queue.Later(10*time.Second, "job is under way")
+	}
+	defer w.memory.end(job)
+	if standing == known {
+		return w.store(ctx, job, decided)
+	}
+	rcpts, err := w.earlier.Outstanding(ctx, job)
+	if err != nil || len(rcpts) == 0 {
+		return err
+	}
+	var busy *busyError
+	switch err := w.limits.enter(ctx, job.Destination, job.Class.Lane() == mail.LaneAlert); {
+	case errors.As(err, &busy):
+		return w.turnAway(ctx, m, job, newAttempt(w.mta, job, rcpts, doubt), busy.at)
+	case err != nil:
+		return err
+	}
+	w.memory.mark(job, false)
+	err = w.deliver(ctx, job, newAttempt(w.mta, job, rcpts, doubt))
+	if errors.Is(err, errUncounted) {
+		w.memory.mark(job, !doubt)
+	}
+	return err
+}
+
+// errUncounted is an attempt that settled nobody and sent no dot.
+var errUncounted = errors.New("attempt does not count")
+
+// deliver makes the attempt and stores what follows from it.
+func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error {
+	begun := time.Now()
+	a.run(ctx)
+	took := time.Since(begun)
+	w.limits.leave(job.Destination, took, a.reached() || took < time.Second)
+	if a.cut != nil && !a.anyDecided() {
+		w.metrics.attempts.WithLabelValues("cut").Inc()
+		return fmt.Errorf("deliver %s to %s: %w: %w", job.ID, job.Destination, errUncounted, a.cut)
+	}
+	c := conclusion{now: time.Now(), chance: rand.Float64(), schedule: w.schedule, soon: a.cut != nil}
+	if a.cut != nil {
+		settleOpen(a.endings, trouble{reply: replyCutShort, cause: a.cut})
+	}
+	if a.lost != nil {
+		c.reason = a.lost.Error()
+	}
+	w.metrics.attempts.WithLabelValues(class(a.endings)).Inc()
+	w.metrics.seconds.WithLabelValues(class(a.endings)).Observe(took.Seconds())
+	return w.settle(ctx, job, a, c)
+}
+
+// settle decides what follows, remembers it, and stores it.
+func (w *worker) settle(ctx context.Context, job *event.Job, a *attempt, c conclusion) error {
+	s := conclude(job, a.endings, c)
+	w.memory.decide(job, s)
+	w.metrics.settled(s)
+	w.report(job, s, a.troubles)
+	return w.store(ctx, job, s)
+}
+
+func (w *worker) store(ctx context.Context, job *event.Job, s *settlement) error {
+	if err := store(ctx, w.bus, s); err != nil {
+		return fmt.Errorf("settle %s: %w", job.ID, err)
+	}
+	w.memory.store(job, s)
+	return nil
+}
+
+// turnAway gives a job an appointment with a busy destination. It is no
+// attempt; but a job whose lifetime ended meanwhile has waited long enough.
+func (w *worker) turnAway(ctx context.Context, m queue.Message, job *event.Job, a *attempt, at time.Time) error {
+	now := time.Now()
+	deadline := w.schedule.deadline(job.AcceptedAt, job.Class)
+	if !now.Before(deadline) {
+		settleOpen(a.endings, trouble{reply: replyBusy})
+		return w.settle(ctx, job, a, conclusion{now: now, schedule: w.schedule})
+	}
+	if at.After(deadline) {
+		at = deadline
+	}
+	later := *job
+	later.Env.Recipients, later.Doubt = waiting(a.endings, open)
+	later.LastReply = replyBusy.String()
+	if err := postpone(ctx, w.bus, &later, fmt.Sprintf("%s/turn/%d", job.ID, m.Seq), at); err != nil {
+		return err
+	}
+	w.metrics.turned.Inc()
+	w.memory.turn(job, m.Seq)
+	return nil
+}
+
+// report writes the log lines of a settled attempt: one for each outcome.
+func (w *worker) report(job *event.Job, s *settlement, troubles []trouble) {
+	for _, r := range s.records {
+		first := r.Recipients[0]
+		line := w.log.Info()
+		if r.Outcome != event.Delivered {
+			var causes []error
+			for _, t := range troubles {
+				causes = append(causes, t.cause)
+			}
+			line = line.Errs("causes", causes)
+		}
+		if !r.Next.IsZero() {
+			line = line.Time("next", r.Next)
+		}
+		line.Str("queue_id", string(job.QueueID)).Str("destination", job.Destination).Int("attempt", r.Attempt).
+			Str("outcome", string(r.Outcome)).Int("recipients", len(r.Recipients)).Str("status", first.Reply.Status()).
+			Str("reply", clip(first.Reply.String(), 256)).Str("remote_mta", first.RemoteMTA).Str("tls", first.TLS).
+			Str("reason", r.Reason).Msg("attempt settled")
+	}
+}

@@ -1,0 +1,216 @@
+package ledger
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/shared/books"
+)
+
+// concurrency is how many questions are answered at a time; further ones wait
+// their turn.
+const concurrency = 8
+
+// confirmWait is how long a client may take to use a part of an answer.
+const confirmWait = 30 * time.Second
+
+// answers are the questions with what answers them: a function that reads the
+// question and writes JSON values.
+func (l *Ledger) answers() map[books.Question]func(context.Context, []byte, *json.Encoder) error {
+	return map[books.Question]func(context.Context, []byte, *json.Encoder) error{
+		books.QuestionTrace:   value(l.trace),
+		books.QuestionBalance: value(l.balance),
+		books.QuestionStatus:  value(l.status),
+		books.QuestionExport:  l.export,
+	}
+}
+
+// value makes an answer of a function from a question to one value.
+func value[Q, A any](ask func(context.Context, Q) (A, error)) func(context.Context, []byte, *json.Encoder) error {
+	return func(ctx context.Context, data []byte, out *json.Encoder) error {
+		var q Q
+		if err := readQuestion(data, &q); err != nil {
+			return err
+		}
+		a, err := ask(ctx, q)
+		if err != nil {
+			return err
+		}
+		return out.Encode(a)
+	}
+}
+
+func readQuestion(data []byte, q any) error {
+	if len(data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(data, q); err != nil {
+		return fmt.Errorf("%w: %w", books.ErrQuestion, err)
+	}
+	return nil
+}
+
+// answer answers questions until ctx ends.
+func (l *Ledger) answer(ctx context.Context, ready func()) error {
+	answers := l.answers()
+	asked := make(chan *nats.Msg, 256)
+	questions := map[string]books.Question{}
+	for question := range answers {
+		questions[question.Subject()] = question
+		sub, err := l.bus.NC.ChanQueueSubscribe(question.Subject(), books.QueueGroup, asked)
+		if err != nil {
+			return fmt.Errorf("subscribe to %s: %w", question.Subject(), err)
+		}
+		defer sub.Unsubscribe()
+	}
+	if err := l.bus.NC.FlushWithContext(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("subscribe to questions: %w", err)
+	}
+	ready()
+	var running errgroup.Group
+	running.SetLimit(concurrency)
+	for {
+		select {
+		case <-ctx.Done():
+			return running.Wait()
+		case m := <-asked:
+			question := questions[m.Subject]
+			running.Go(func() error {
+				l.answerOne(ctx, question, m, answers[question])
+				return nil
+			})
+		}
+	}
+}
+
+// answerOne answers one question, and says while it works that it does.
+func (l *Ledger) answerOne(ctx context.Context, question books.Question, m *nats.Msg, write func(context.Context, []byte, *json.Encoder) error) {
+	if m.Reply == "" {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &parts{ctx: ctx, nc: l.bus.NC, to: m.Reply}
+	defer p.close()
+	go p.tellWaiting()
+	began := time.Now()
+	l.opened.RLock()
+	defer l.opened.RUnlock()
+	out := bufio.NewWriterSize(p, books.PartSize)
+	err := write(ctx, m.Data, json.NewEncoder(out))
+	if err == nil {
+		err = out.Flush()
+	}
+	l.metrics.answered(question, time.Since(began), err)
+	switch {
+	case err == nil:
+		p.end()
+	case ctx.Err() != nil || errors.Is(err, errClientGone): // the client notices the silence
+	default:
+		if books.CodeOf(err) == "" {
+			l.log.Warn().Err(err).Str("question", string(question)).Msg("cannot answer")
+		}
+		p.fail(err)
+	}
+}
+
+// errClientGone reports a client that no longer uses what it is sent.
+var errClientGone = errors.New("client no longer reads the answer")
+
+// parts sends an answer in parts, at most books.Window ahead of the client.
+type parts struct {
+	ctx  context.Context
+	nc   *nats.Conn
+	to   string
+	sent int
+
+	confirmed *nats.Subscription // made with the first part
+	ahead     int
+}
+
+// Write sends one part, or more when data is larger, once the client has room.
+func (p *parts) Write(data []byte) (int, error) {
+	written := 0
+	for len(data) > 0 {
+		n := min(len(data), books.PartSize)
+		if err := p.room(); err != nil {
+			return written, err
+		}
+		if err := p.publish(books.KindPart, p.confirmed.Subject, data[:n], nil); err != nil {
+			return written, err
+		}
+		p.sent++
+		p.ahead++
+		data, written = data[n:], written+n
+	}
+	return written, nil
+}
+
+// room waits until fewer than books.Window parts are unconfirmed.
+func (p *parts) room() (err error) {
+	if p.confirmed == nil {
+		if p.confirmed, err = p.nc.SubscribeSync(p.nc.NewInbox()); err != nil {
+			return fmt.Errorf("send answer: %w", err)
+		}
+	}
+	for p.ahead >= books.Window {
+		wait, cancel := context.WithTimeout(p.ctx, confirmWait)
+		_, err := p.confirmed.NextMsgWithContext(wait)
+		cancel()
+		switch {
+		case p.ctx.Err() != nil:
+			return p.ctx.Err()
+		case err != nil:
+			return fmt.Errorf("%w: %w", errClientGone, err)
+		}
+		p.ahead--
+	}
+	return nil
+}
+
+// tellWaiting keeps the client patient until ctx ends.
+func (p *parts) tellWaiting() {
+	tick := time.NewTicker(books.WaitInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-tick.C:
+			p.publish(books.KindWait, "", nil, nil)
+		}
+	}
+}
+
+func (p *parts) end() {
+	p.publish(books.KindEnd, "", nil, nats.Header{books.HeaderParts: []string{strconv.Itoa(p.sent)}})
+}
+
+func (p *parts) fail(err error) {
+	p.publish(books.KindError, "", []byte(err.Error()), nats.Header{books.HeaderCode: []string{books.CodeOf(err)}})
+}
+
+func (p *parts) publish(kind, confirm string, data []byte, header nats.Header) error {
+	if header == nil {
+		header = nats.Header{}
+	}
+	header.Set(books.HeaderKind, kind)
+	if err := p.nc.PublishMsg(&nats.Msg{Subject: p.to, Reply: confirm, Data: data, Header: header}); err != nil {
+		return fmt.Errorf("send answer: %w", err)
+	}
+	return nil
+}
+
+func (p *parts) close() {
+	if p.confirmed != nil {
+		p.confirmed.Unsubscribe()
+	}
+}

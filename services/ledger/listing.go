@@ -1,0 +1,284 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+)
+
+// The durable consumers whose ack floors say what was handed on: of policy on
+// every shard of MAIL, and of the signer on each lane of ADMITTED.
+const (
+	policyDurable = "policy"
+	signerDurable = "signer-" // and the lane
+)
+
+var admittedLanes = [...]mail.Lane{mail.LaneAlert, mail.LaneNormal}
+
+// listing is what lies in the streams: the recipients of every event that is
+// not settled there. It is kept in temporary tables of one connection, so
+// that a long queue costs disk and not memory.
+//
+// The streams are read from upstream to downstream. Every stage stores what
+// follows from an event before it lets go of the event, so that whoever moves
+// while the listing is made is met at least once.
+type listing struct {
+	conn       *sql.Conn
+	pair, mail *sql.Stmt
+	unreadable int
+	// ends are the last sequences of MAIL when they were listed.
+	ends map[string]uint64
+}
+
+func (x *index) newListing(ctx context.Context) (_ *listing, err error) {
+	li := &listing{ends: map[string]uint64{}}
+	defer func() {
+		if err != nil {
+			li.close()
+			err = fmt.Errorf("make listing: %w", err)
+		}
+	}()
+	if li.conn, err = x.reader.Conn(ctx); err != nil {
+		return nil, err
+	}
+	_, err = li.conn.ExecContext(ctx, `
+		CREATE TEMP TABLE listed (queue_id TEXT, address TEXT, owner TEXT, destination TEXT, PRIMARY KEY (queue_id, address)) WITHOUT ROWID;
+		CREATE TEMP TABLE listed_mail (queue_id TEXT PRIMARY KEY, stream TEXT, seq INTEGER) WITHOUT ROWID;`)
+	if err != nil {
+		return nil, err
+	}
+	if li.pair, err = li.conn.PrepareContext(ctx, "INSERT OR IGNORE INTO listed VALUES (?,?,?,?)"); err != nil {
+		return nil, err
+	}
+	if li.mail, err = li.conn.PrepareContext(ctx, "INSERT OR IGNORE INTO listed_mail VALUES (?,?,?)"); err != nil {
+		return nil, err
+	}
+	return li, nil
+}
+
+// close gives the connection back without the tables.
+func (li *listing) close() {
+	for _, stmt := range []*sql.Stmt{li.pair, li.mail} {
+		if stmt != nil {
+			stmt.Close()
+		}
+	}
+	if li.conn != nil {
+		li.conn.ExecContext(context.Background(), "DROP TABLE IF EXISTS temp.listed; DROP TABLE IF EXISTS temp.listed_mail")
+		li.conn.Close()
+	}
+}
+
+// fill lists every stream.
+func (li *listing) fill(ctx context.Context, bus *queue.Bus) error {
+	if _, err := li.conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return fmt.Errorf("make listing: %w", err)
+	}
+	err := errors.Join(li.listMail(ctx, bus), li.listAdmitted(ctx, bus), li.listDeliver(ctx, bus), li.listReport(ctx, bus))
+	if err != nil {
+		li.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return err
+	}
+	if _, err := li.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("make listing: %w", err)
+	}
+	return nil
+}
+
+// listMail lists what policy has not acknowledged. The messages carry their
+// content, so only their headers are read: the id of the publish is the
+// QueueID, and the recipients are in the accepted record.
+func (li *listing) listMail(ctx context.Context, bus *queue.Bus) error {
+	for n := range queue.Shards {
+		stream := queue.MailStream(n)
+		err := unacknowledgedMail(ctx, bus, stream, func(id mail.QueueID, seq uint64) error {
+			_, err := li.mail.ExecContext(ctx, string(id), stream, seq)
+			li.ends[stream] = max(li.ends[stream], seq)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("list %s: %w", stream, err)
+		}
+	}
+	return nil
+}
+
+func (li *listing) listAdmitted(ctx context.Context, bus *queue.Bus) error {
+	return unsignedMail(ctx, bus, func(a *event.Admitted, err error) error {
+		if err != nil {
+			li.unreadable++
+			return nil
+		}
+		return li.addRecipients(ctx, a.QueueID, a.Owner, a.Env.Recipients)
+	})
+}
+
+func (li *listing) listDeliver(ctx context.Context, bus *queue.Bus) error {
+	return bus.ListJobs(ctx, func(e queue.JobEntry) error {
+		if e.Job == nil {
+			li.unreadable++
+			return nil
+		}
+		return li.addRecipients(ctx, e.Job.QueueID, e.Job.Owner, e.Job.Env.Recipients)
+	})
+}
+
+func (li *listing) listReport(ctx context.Context, bus *queue.Bus) error {
+	return bus.List(ctx, queue.StreamReport, "", 0, func(m *jetstream.RawStreamMsg) error {
+		f, err := event.Decode[event.Failure](m.Data)
+		if err != nil {
+			li.unreadable++
+			return nil
+		}
+		for i := range f.Recipients {
+			a := f.Recipients[i].Address
+			if _, err := li.pair.ExecContext(ctx, string(f.QueueID), a.String(), f.Owner, a.Domain); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (li *listing) addRecipients(ctx context.Context, id mail.QueueID, owner string, rcpts []mail.Recipient) error {
+	for i := range rcpts {
+		a := rcpts[i].Address
+		if _, err := li.pair.ExecContext(ctx, string(id), a.String(), owner, a.Domain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unsignedMail hands every event of ADMITTED that the signer has not
+// acknowledged to each, or why it cannot be read.
+func unsignedMail(ctx context.Context, bus *queue.Bus, each func(*event.Admitted, error) error) error {
+	for _, lane := range admittedLanes {
+		floor, err := ackFloor(ctx, bus, queue.StreamAdmitted, signerDurable+string(lane))
+		if err != nil {
+			return err
+		}
+		filter := "admitted." + string(lane) + ".*"
+		err = bus.List(ctx, queue.StreamAdmitted, filter, floor+1, func(m *jetstream.RawStreamMsg) error {
+			return each(event.Decode[event.Admitted](m.Data))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unacknowledgedMail hands the QueueID of every message of a shard that policy
+// has not acknowledged to each.
+func unacknowledgedMail(ctx context.Context, bus *queue.Bus, stream string, each func(mail.QueueID, uint64) error) error {
+	floor, err := ackFloor(ctx, bus, stream, policyDurable)
+	if err != nil {
+		return err
+	}
+	s, err := bus.JS.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if state := s.CachedInfo().State; state.LastSeq <= floor || state.Msgs == 0 {
+		return nil
+	}
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: floor + 1, HeadersOnly: true, MaxResetAttempts: 1,
+	})
+	if err != nil {
+		return err
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil || info.NumPending == 0 {
+		return err
+	}
+	iter, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer iter.Stop()
+	for {
+		m, err := iter.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		id, err := queueIDOf(ctx, s, m, meta.Sequence.Stream)
+		if err != nil {
+			return err
+		}
+		if id != "" {
+			if err := each(id, meta.Sequence.Stream); err != nil {
+				return err
+			}
+		}
+		if meta.NumPending == 0 {
+			return nil
+		}
+	}
+}
+
+// queueIDOf finds the QueueID of a message of MAIL in its headers or, for one
+// that was stored without an id, in itself. It is empty for a message that
+// cannot be read.
+func queueIDOf(ctx context.Context, s jetstream.Stream, m jetstream.Msg, seq uint64) (mail.QueueID, error) {
+	if id := m.Headers().Get(jetstream.MsgIDHeader); id != "" {
+		return mail.QueueID(id), nil
+	}
+	whole, err := s.GetMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	a, _, err := queue.DecodeMail(whole.Data)
+	if err != nil {
+		return "", nil
+	}
+	return a.QueueID, nil
+}
+
+// ackFloor is the sequence up to which everything is acknowledged; 0 for a
+// consumer that does not exist yet.
+func ackFloor(ctx context.Context, bus *queue.Bus, stream, durable string) (uint64, error) {
+	c, err := bus.JS.Consumer(ctx, stream, durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for consumer %s of %s: %w", durable, stream, err)
+	}
+	return c.CachedInfo().AckFloor.Stream, nil
+}
+
+// fingerprint changes whenever something moved in the streams that a balance
+// rests on.
+func (l *Ledger) fingerprint(ctx context.Context) (string, error) {
+	streams := []string{queue.StreamLedger, queue.StreamAdmitted, queue.StreamDeliver, queue.StreamReport}
+	for n := range queue.Shards {
+		streams = append(streams, queue.MailStream(n))
+	}
+	var b strings.Builder
+	for _, name := range streams {
+		s, err := l.bus.JS.Stream(ctx, name)
+		if err != nil {
+			return "", fmt.Errorf("ask for %s: %w", name, err)
+		}
+		info := s.CachedInfo()
+		fmt.Fprintf(&b, "%s %s %d %d;", name, identityOf(info), info.State.LastSeq, info.State.Msgs)
+	}
+	return b.String(), nil
+}

@@ -1,0 +1,122 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/shared/books"
+)
+
+// status tells how far the index is and what is in it.
+func (l *Ledger) status(ctx context.Context, _ struct{}) (*books.Status, error) {
+	info, err := l.ledgerInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &books.Status{Instance: l.instance, Seq: l.position.get(), Last: info.State.LastSeq, States: map[string]int{}}
+	for _, name := range books.States {
+		s.States[name] = 0
+	}
+	rows, err := l.index.reader.QueryContext(ctx, "SELECT what, sum(n) FROM tally GROUP BY what")
+	if err != nil {
+		return nil, fmt.Errorf("read tally: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var what, n int
+		if err := rows.Scan(&what, &n); err != nil {
+			return nil, fmt.Errorf("read tally: %w", err)
+		}
+		switch {
+		case what < int(states):
+			s.States[books.States[what]] = n
+		case what == sumMessages:
+			s.Messages = n
+		case what == sumDuplicates:
+			s.PossibleDuplicates = n
+		case what == sumConflicts:
+			s.Conflicts = n
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read tally: %w", err)
+	}
+	if err := l.index.reader.QueryRowContext(ctx, "SELECT unreadable FROM checkpoint").Scan(&s.Unreadable); err != nil {
+		return nil, fmt.Errorf("read checkpoint: %w", err)
+	}
+	return s, nil
+}
+
+// Periods of the watch.
+const (
+	statusPeriod  = 10 * time.Second
+	balancePeriod = time.Minute
+)
+
+// watch keeps the metrics up to date and the index within the age of LEDGER,
+// until ctx ends.
+func (l *Ledger) watch(ctx context.Context) error {
+	status, balance := time.NewTicker(statusPeriod), time.NewTimer(balancePeriod)
+	defer status.Stop()
+	defer balance.Stop()
+	watched := &watchedBalance{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-status.C:
+			l.watchStatus(ctx)
+		case <-balance.C:
+			balance.Reset(l.watchBalance(ctx, watched))
+		}
+	}
+}
+
+func (l *Ledger) watchStatus(ctx context.Context) {
+	l.opened.RLock()
+	defer l.opened.RUnlock()
+	s, err := l.status(ctx, struct{}{})
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Warn().Err(err).Msg("cannot read the status of the index")
+		}
+		return
+	}
+	l.metrics.status(s)
+}
+
+// watchedBalance is what the last balance of the watch rested on.
+type watchedBalance struct {
+	streams  string
+	balanced bool
+}
+
+// watchBalance finds the residual, unless nothing has moved since it was
+// found to be none, and says when to look again: counting a long queue takes
+// a tenth of the time at most.
+func (l *Ledger) watchBalance(ctx context.Context, last *watchedBalance) time.Duration {
+	l.opened.RLock()
+	defer l.opened.RUnlock()
+	streams, err := l.fingerprint(ctx)
+	if err == nil && last.balanced && streams == last.streams {
+		l.metrics.balanced.SetToCurrentTime()
+		return balancePeriod
+	}
+	began := time.Now()
+	b, err := l.balance(ctx, books.BalanceQuestion{})
+	if err != nil {
+		last.balanced = false
+		if ctx.Err() == nil {
+			l.log.Warn().Err(err).Msg("cannot find the balance")
+		}
+		return balancePeriod
+	}
+	l.metrics.residual.Set(float64(b.Residual))
+	l.metrics.balanced.SetToCurrentTime()
+	if !b.Balances() {
+		l.log.Error().Int("residual", b.Residual).Interface("offending", b.Offending).Msg("the books do not balance")
+	}
+	*last = watchedBalance{streams, b.Balances()}
+	return max(balancePeriod, 10*time.Since(began))
+}
