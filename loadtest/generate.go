@@ -49,6 +49,9 @@ func (l *load) config() generate.Config {
 	return c
 }
 
+// errNothingAccepted: a run of which nothing can be proved is no success.
+var errNothingAccepted = errors.New("no message was accepted")
+
 func newGenerate() *cobra.Command {
 	var (
 		l      load
@@ -81,7 +84,7 @@ func newGenerate() *cobra.Command {
 			err = written
 		}
 		if err == nil && summary.Accepted == 0 {
-			err = errors.New("no message was accepted")
+			err = errNothingAccepted
 		}
 		return failed(ctx, err)
 	}

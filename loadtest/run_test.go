@@ -16,6 +16,7 @@ import (
 const (
 	rowDelivered = `{"message_id":"<t@load.test>","recipient":"u1+t@load.test","state":"delivered"}` + "\n"
 	rowQueued    = `{"message_id":"<t@load.test>","recipient":"u1+t@load.test","state":"queued"}` + "\n"
+	rowPhantom   = `{"message_id":"<t@load.test>","recipient":"u9+t@load.test","state":"delivered"}` + "\n"
 	rowReport    = `{"message_id":"<ndr@relay.test>","recipient":"device@sender.test","state":"queued"}` + "\n"
 )
 
@@ -32,7 +33,9 @@ func TestSettle(t *testing.T) {
 		"at rest":              {looks: []string{rowDelivered}, after: 2 * time.Second},
 		"queued at first":      {looks: []string{rowQueued, rowQueued, rowDelivered}, after: 4 * time.Second},
 		"report on its way":    {looks: []string{rowDelivered + rowReport, rowDelivered}, after: 3 * time.Second},
-		"violated later":       {looks: []string{rowDelivered, rowDelivered, rowDelivered + rowDelivered}, verdict: check.Violated, after: 4 * time.Second},
+		"phantom later":        {looks: []string{rowDelivered, rowDelivered, rowDelivered + rowPhantom}, verdict: check.Violated, after: 4 * time.Second},
+		"recorded late":        {looks: []string{rowReport, "\n", "\n", "\n", "\n", rowDelivered}, after: 7 * time.Second},
+		"lost":                 {looks: []string{"\n"}, verdict: check.Violated, after: time.Minute},
 		"down for a while":     {looks: []string{rowDelivered, "", "", rowDelivered}, after: 5 * time.Second},
 		"queued for ever":      {looks: []string{rowQueued}, verdict: check.NotQuiescent, after: time.Minute},
 		"queued, allowed":      {looks: []string{rowQueued}, allow: true, after: 2 * time.Second},

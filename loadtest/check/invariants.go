@@ -16,7 +16,7 @@ func (c *checker) noPhantoms(p *pair) {
 	switch p.fate {
 	case refused:
 		if len(p.copies) > 0 {
-			c.violated(NoPhantoms, p, "%s, yet the sink has %d", told(p), len(p.copies))
+			c.violated(NoPhantoms, p, "%s, yet the sink has %d copies", told(p), len(p.copies))
 		}
 		if len(p.failures) > 0 {
 			c.violated(NoPhantoms, p, "%s, yet reported as failed", told(p))
@@ -42,7 +42,7 @@ func (c *checker) conservation(p *pair) {
 	switch len(p.rows) {
 	case 0:
 		if p.fate == accepted || len(p.copies)+len(p.failures) > 0 {
-			c.violated(Conservation, p, "%s, but not in the ledger; sink has %d, %d reports", told(p), len(p.copies), len(p.failures))
+			c.violated(Conservation, p, "%s, but not in the ledger; the sink has %d copies and %d reports", told(p), len(p.copies), len(p.failures))
 		}
 		return
 	case 1:
@@ -61,7 +61,7 @@ func (c *checker) row(p *pair, row journal.Settlement) {
 	}
 	copies := p.acknowledged()
 	if row.State != journal.Delivered && row.State != journal.Queued && copies > 0 {
-		c.violated(Conservation, p, "ledger says %s, the sink acknowledged %d", row.State, copies)
+		c.violated(Conservation, p, "ledger says %s, the sink acknowledged %d copies", row.State, copies)
 	}
 	switch row.State {
 	case journal.Queued:
@@ -124,7 +124,7 @@ func (c *checker) duplicates(p *pair) {
 	// A copy that was not acknowledged is one, too, if another followed:
 	// a mailbox would hold both.
 	if len(p.copies) > 1 && len(p.rows) > 0 && !p.rows[0].PossibleDuplicate && p.rows[0].State.Terminal() {
-		c.violated(Duplicates, p, "sink has %d copies, the ledger does not say possible_duplicate", len(p.copies))
+		c.violated(Duplicates, p, "the sink has %d copies, the ledger does not say possible_duplicate", len(p.copies))
 	}
 }
 
@@ -151,7 +151,7 @@ func (c *checker) exclusivity(p *pair) {
 		return
 	}
 	if n := p.acknowledged(); n > 0 {
-		c.violated(Exclusivity, p, "sink acknowledged %d and the sender got a failure report", n)
+		c.violated(Exclusivity, p, "the sink acknowledged %d copies and the sender got a failure report", n)
 		return
 	}
 	c.counts.AmbiguousFailures++
@@ -207,7 +207,7 @@ func (c *checker) budgets() {
 	if c.counts.DuplicateCopies > c.budget.Duplicates {
 		for _, p := range c.account.pairs {
 			if n := extra(p); n > 0 {
-				c.violated(Duplicates, p, "%d acknowledged beyond the first; %d in all, budget %d", n, c.counts.DuplicateCopies, c.budget.Duplicates)
+				c.violated(Duplicates, p, "%d copies acknowledged beyond the first; %d in all, budget %d", n, c.counts.DuplicateCopies, c.budget.Duplicates)
 			}
 		}
 	}

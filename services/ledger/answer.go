@@ -22,6 +22,9 @@ const concurrency = 8
 // confirmWait is how long a client may take to use a part of an answer.
 const confirmWait = 30 * time.Second
 
+// flushWait is how long the bus may take to know that questions are answered.
+const flushWait = 5 * time.Second
+
 // answers are the questions with what answers them: a function that reads the
 // question and writes JSON values.
 func (l *Ledger) answers() map[books.Question]func(context.Context, []byte, *json.Encoder) error {
@@ -71,8 +74,9 @@ func (l *Ledger) answer(ctx context.Context, ready func()) error {
 		}
 		defer sub.Unsubscribe()
 	}
-	if err := l.bus.NC.FlushWithContext(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("subscribe to questions: %w", err)
+	// Without a connection they are made when there is one again.
+	if err := l.bus.NC.FlushTimeout(flushWait); err != nil && ctx.Err() == nil {
+		l.log.Warn().Err(err).Msg("questions will be answered once the bus is back")
 	}
 	ready()
 	var running errgroup.Group

@@ -3,6 +3,8 @@ package dnstest
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -118,7 +120,7 @@ func TestFaults(t *testing.T) {
 	over := func(network string, f Fault) *dns.Msg {
 		s.Fail("campus.test", f)
 		m := new(dns.Msg).SetQuestion("campus.test.", dns.TypeMX)
-		return s.reply(network, m)
+		return s.reply(network, m, nil)
 	}
 	for f, rcode := range map[Fault]int{
 		ServFail: dns.RcodeServerFailure, Refused: dns.RcodeRefused, NotImplemented: dns.RcodeNotImplemented,
@@ -149,7 +151,7 @@ func TestFaults(t *testing.T) {
 		t.Errorf("extra: %v", m)
 	}
 	s.Fail("www.campus.test", OneLink)
-	if m := s.reply("udp", new(dns.Msg).SetQuestion("www.campus.test.", dns.TypeA)); len(m.Answer) != 1 || len(m.Ns) != 0 {
+	if m := s.reply("udp", new(dns.Msg).SetQuestion("www.campus.test.", dns.TypeA), nil); len(m.Answer) != 1 || len(m.Ns) != 0 {
 		t.Errorf("one link: %v", m)
 	}
 	packet, err := over("udp", Garbage).Pack()
@@ -180,7 +182,7 @@ func TestHold(t *testing.T) {
 	answered := make(chan *dns.Msg)
 	go func() {
 		m := new(dns.Msg).SetQuestion("campus.test.", dns.TypeMX)
-		answered <- s.reply("udp", m)
+		answered <- s.reply("udp", m, nil)
 	}()
 	<-arrived
 	select {
@@ -194,6 +196,62 @@ func TestHold(t *testing.T) {
 	}
 }
 
+func TestCloseAnswersNothingThatIsHeld(t *testing.T) {
+	s, err := New(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived, _ := s.Hold("campus.test")
+	failed := make(chan error)
+	go func() {
+		client := &dns.Client{Net: "tcp", Timeout: time.Hour}
+		_, _, err := client.Exchange(new(dns.Msg).SetQuestion("campus.test.", dns.TypeMX), s.Addr())
+		failed <- err
+	}()
+	<-arrived
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if err := <-failed; err == nil {
+		t.Error("a held query was answered")
+	}
+}
+
+func TestDialInABubble(t *testing.T) {
+	s := Start(t, zone)
+	s.Delay("campus.test", time.Hour)
+	synctest.Test(t, func(t *testing.T) {
+		conn, err := s.Dial(t.Context(), "udp", "anywhere:53")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		start := time.Now()
+		m := new(dns.Msg).SetQuestion("campus.test.", dns.TypeMX)
+		c := &dns.Conn{Conn: conn}
+		if err := c.WriteMsg(m); err != nil {
+			t.Fatal(err)
+		}
+		reply, err := c.ReadMsg()
+		if err != nil || len(reply.Answer) != 1 {
+			t.Fatalf("got %v, %v", reply, err)
+		}
+		if took := time.Since(start); took != time.Hour {
+			t.Errorf("answered after %v", took)
+		}
+	})
+}
+
+func TestListenOnATakenPort(t *testing.T) {
+	s := Start(t, zone)
+	if other, err := Listen(s.Addr(), zone); err == nil {
+		other.Close()
+		t.Error("two servers on one port")
+	}
+}
+
 func TestTruncatesToTheAnnouncedSize(t *testing.T) {
 	var text strings.Builder
 	for i := range 40 {
@@ -201,14 +259,14 @@ func TestTruncatesToTheAnnouncedSize(t *testing.T) {
 	}
 	s := Start(t, text.String())
 	m := new(dns.Msg).SetQuestion("many.test.", dns.TypeTXT)
-	if reply := s.reply("udp", m); !reply.Truncated || reply.Len() > dns.MinMsgSize {
+	if reply := s.reply("udp", m, nil); !reply.Truncated || reply.Len() > dns.MinMsgSize {
 		t.Errorf("without EDNS: %d octets, TC %v", reply.Len(), reply.Truncated)
 	}
 	m.SetEdns0(1232, false)
-	if reply := s.reply("udp", m); !reply.Truncated || reply.Len() > 1232 || reply.Len() <= dns.MinMsgSize {
+	if reply := s.reply("udp", m, nil); !reply.Truncated || reply.Len() > 1232 || reply.Len() <= dns.MinMsgSize {
 		t.Errorf("with 1232: %d octets, TC %v", reply.Len(), reply.Truncated)
 	}
-	if reply := s.reply("tcp", m); reply.Truncated || len(reply.Answer) != 40 {
+	if reply := s.reply("tcp", m, nil); reply.Truncated || len(reply.Answer) != 40 {
 		t.Errorf("TCP: %d records, TC %v", len(reply.Answer), reply.Truncated)
 	}
 }
@@ -223,7 +281,7 @@ func TestAuthentic(t *testing.T) {
 		t.Error("no AD after SetAuthentic")
 	}
 	m := new(dns.Msg).SetQuestion("campus.test.", dns.TypeMX)
-	if s.reply("udp", m).AuthenticatedData {
+	if s.reply("udp", m, nil).AuthenticatedData {
 		t.Error("AD for a client that does not know it")
 	}
 }

@@ -97,7 +97,8 @@ type gate struct {
 }
 
 // pass waits for the gate and the delay. False means that the server closed.
-func (s *Server) pass(g *gate, delay time.Duration) bool {
+// In a bubble closed is nil: a channel from outside would stop its clock.
+func pass(g *gate, delay time.Duration, closed <-chan struct{}) bool {
 	if g != nil {
 		select {
 		case g.arrived <- struct{}{}:
@@ -105,7 +106,7 @@ func (s *Server) pass(g *gate, delay time.Duration) bool {
 		}
 		select {
 		case <-g.open:
-		case <-s.closed:
+		case <-closed:
 			return false
 		}
 	}
@@ -114,7 +115,7 @@ func (s *Server) pass(g *gate, delay time.Duration) bool {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-		case <-s.closed:
+		case <-closed:
 			return false
 		}
 	}

@@ -5,8 +5,8 @@ import (
 )
 
 // reply answers one request; nil means silence. It blocks while the name is
-// held or delayed.
-func (s *Server) reply(network string, request *dns.Msg) *dns.Msg {
+// held or delayed, at most until closed.
+func (s *Server) reply(network string, request *dns.Msg, closed <-chan struct{}) *dns.Msg {
 	if request.Response || len(request.Question) != 1 {
 		return nil
 	}
@@ -17,7 +17,7 @@ func (s *Server) reply(network string, request *dns.Msg) *dns.Msg {
 	s.queries[query{network, name, qtype}]++
 	g, delay := s.gates[name], s.delays[name]
 	s.mu.Unlock()
-	if !s.pass(g, delay) {
+	if !pass(g, delay, closed) {
 		return nil
 	}
 

@@ -127,7 +127,7 @@ func (s *Server) Close() error {
 // Dial connects to the server in memory. Its signature is that of
 // net.Dialer.DialContext; address is ignored. Messages have the two-octet
 // length of TCP (RFC 1035 §4.2.2) for network "udp" too, but there the size
-// limit of UDP holds.
+// limit of UDP holds. Close does not end the connection: its client does.
 func (s *Server) Dial(_ context.Context, network, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	go func() {
@@ -138,7 +138,7 @@ func (s *Server) Dial(_ context.Context, network, _ string) (net.Conn, error) {
 			if err != nil {
 				return
 			}
-			if reply := s.reply(network, request); reply != nil && conn.WriteMsg(reply) != nil {
+			if reply := s.reply(network, request, nil); reply != nil && conn.WriteMsg(reply) != nil {
 				return
 			}
 		}
@@ -203,7 +203,7 @@ func (s *Server) QueriesOver(network, name, qtype string) int {
 
 func (s *Server) handler(network string) dns.HandlerFunc {
 	return func(w dns.ResponseWriter, request *dns.Msg) {
-		if reply := s.reply(network, request); reply != nil {
+		if reply := s.reply(network, request, s.closed); reply != nil {
 			// A client that has gone away is its own affair.
 			_ = w.WriteMsg(reply)
 		}

@@ -35,8 +35,9 @@ type MXAnswer struct {
 	Records []MX
 }
 
-// AddrAnswer is the addresses of a host, each once, IPv6 first, in the order of the
-// replies. IPv4-mapped IPv6 addresses are given as IPv4.
+// AddrAnswer is the addresses of a host, each once, IPv6 first, otherwise in the
+// order of the replies. IPv4-mapped IPv6 addresses are given as IPv4, so that
+// nobody hides 127.0.0.1 from a check.
 type AddrAnswer struct {
 	Meta
 	Addrs []netip.Addr

@@ -31,8 +31,9 @@
 // §5.8). It is believed only of a server that Config names by a loopback
 // address: nobody can speak in its place. The system's own resolvers are never
 // believed. SERVFAIL of a believed server may be its verdict on forged data:
-// no other server is asked to overrule it. A believed server that is silent is
-// replaced by the next one; whoever depends on Authentic lists believed servers only.
+// no other server is asked to overrule it. Believed servers are asked before
+// the others; one that is silent is replaced by the next, so whoever depends on
+// Authentic lists believed servers only.
 //
 // Standards: RFC 1034, 1035, 2181, 2308, 5321 §5, 5452, 5890, 6761 §6.3, 6840,
 // 6891, 7505, 7766, 8767, 8914, 9520.

@@ -35,7 +35,7 @@ type Config struct {
 	// Timeout is for one try of one server over one network. Zero:
 	// DefaultTimeout.
 	Timeout time.Duration
-	// Attempts is how often a server that does not answer is asked. A server that
+	// Attempts is how often a server that does not answer is asked. One that
 	// declines is not asked twice. Zero: DefaultAttempts.
 	Attempts int
 	// CacheBytes bounds the memory of the cache, roughly, in octets. Zero:
@@ -129,9 +129,6 @@ func (r *Resolver) refresh(q question) entry {
 	now := time.Now()
 	if err == nil {
 		return r.cache.put(q, answered(q, a, now))
-	}
-	if r.life.Err() != nil {
-		return entry{err: &TemporaryError{q.String(), err}}
 	}
 	if old, ok := r.cache.usable(q, now); ok {
 		return r.cache.put(q, old.prolonged(now))

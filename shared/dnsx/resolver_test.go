@@ -289,140 +289,6 @@ func TestForgedRepliesBeforeTheRightOne(t *testing.T) {
 	}
 }
 
-// network dials several servers by their configured address.
-type network map[string]*dnstest.Server
-
-func (n network) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if s := n[address]; s != nil {
-		return s.Dial(ctx, network, address)
-	}
-	return nil, errors.New("connection refused")
-}
-
-func TestFailover(t *testing.T) {
-	first, second := dnstest.Start(t, campus), dnstest.Start(t, campus)
-	for _, fault := range []dnstest.Fault{dnstest.ServFail, dnstest.Refused, dnstest.Lame, dnstest.Silent, dnstest.WrongQuestion, dnstest.TruncatedSilent} {
-		first.Fail("campus.test", fault)
-		synctest.Test(t, func(t *testing.T) {
-			r := open(t, Config{
-				Servers: []string{"192.0.2.1:53", "192.0.2.2:53"},
-				Dial:    network{"192.0.2.1:53": first, "192.0.2.2:53": second}.dial,
-			})
-			if mx, err := r.MX(t.Context(), "campus.test"); err != nil || len(mx.Records) != 2 {
-				t.Errorf("fault %d: %+v, %v", fault, mx, err)
-			}
-		})
-	}
-	first.Fail("campus.test", dnstest.ServFail)
-	second.Fail("campus.test", dnstest.Refused)
-	r := open(t, Config{
-		Servers: []string{"192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"},
-		Dial:    network{"192.0.2.1:53": first, "192.0.2.2:53": second}.dial,
-	})
-	_, err := r.MX(t.Context(), "campus.test")
-	const want = "look up MX campus.test: 192.0.2.1:53: SERVFAIL; 192.0.2.2:53: REFUSED; " +
-		"192.0.2.3:53: connection refused; 192.0.2.3:53: connection refused"
-	if err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
-	}
-}
-
-func TestSilentServerRests(t *testing.T) {
-	first, second := dnstest.Start(t, campus), dnstest.Start(t, campus)
-	first.Fail("campus.test", dnstest.Silent)
-	synctest.Test(t, func(t *testing.T) {
-		r := open(t, Config{
-			Servers: []string{"192.0.2.1:53", "192.0.2.2:53"},
-			Dial:    network{"192.0.2.1:53": first, "192.0.2.2:53": second}.dial,
-		})
-		ask := func(name string) {
-			if _, err := r.TXT(t.Context(), name); err != nil && !errors.Is(err, ErrNoData) {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		ask("campus.test")
-		ask("text.campus.test")
-		if n := first.Queries("text.campus.test", ""); n != 0 {
-			t.Errorf("the silent server was asked first, %d times", n)
-		}
-		time.Sleep(restTime)
-		ask("mx1.campus.test")
-		if n := first.Queries("mx1.campus.test", ""); n != 1 {
-			t.Error("the server rests for ever")
-		}
-	})
-}
-
-func TestServerThatAnswersRestsNoMore(t *testing.T) {
-	first, second := dnstest.Start(t, campus), dnstest.Start(t, campus)
-	first.Fail("campus.test", dnstest.Silent)
-	second.Fail("campus.test", dnstest.Silent)
-	first.Fail("mx1.campus.test", dnstest.Silent)
-	synctest.Test(t, func(t *testing.T) {
-		r := open(t, Config{
-			Servers: []string{"192.0.2.1:53", "192.0.2.2:53"},
-			Dial:    network{"192.0.2.1:53": first, "192.0.2.2:53": second}.dial,
-		})
-		if _, err := r.TXT(t.Context(), "campus.test"); !Temporary(err) {
-			t.Errorf("both silent: %v", err)
-		}
-		// Both rest now; the second answers all the same.
-		for _, name := range []string{"mx1.campus.test", "mx2.campus.test"} {
-			if _, err := r.TXT(t.Context(), name); !errors.Is(err, ErrNoData) {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		if n := first.Queries("mx2.campus.test", ""); n != 0 {
-			t.Error("the server that answers is not asked first")
-		}
-	})
-}
-
-// Clients with many names cost waiting, not sockets.
-func TestLookupsUnderWayAreBounded(t *testing.T) {
-	s := dnstest.Start(t, "*.many.test TXT x")
-	synctest.Test(t, func(t *testing.T) {
-		gate := make(chan struct{})
-		var dials atomic.Int32
-		r := open(t, Config{Servers: []string{"127.0.0.1:53"}, Timeout: time.Hour, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			dials.Add(1)
-			<-gate
-			return s.Dial(ctx, network, address)
-		}})
-		var wg sync.WaitGroup
-		for i := range maxUnderWay + 100 {
-			wg.Go(func() {
-				if _, err := r.TXT(t.Context(), fmt.Sprintf("n%d.many.test", i)); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		synctest.Wait()
-		if n := dials.Load(); n != maxUnderWay {
-			t.Errorf("%d connections, want %d", n, maxUnderWay)
-		}
-		close(gate)
-		wg.Wait()
-	})
-}
-
-// A validating server that finds forged data says SERVFAIL: no other server
-// may overrule it.
-func TestVerdictStands(t *testing.T) {
-	validating, other := dnstest.Start(t, campus), dnstest.Start(t, campus)
-	validating.Fail("campus.test", dnstest.ServFail)
-	r := open(t, Config{
-		Servers: []string{"192.0.2.1:53", "127.0.0.1:53"},
-		Dial:    network{"127.0.0.1:53": validating, "192.0.2.1:53": other}.dial,
-	})
-	if mx, err := r.MX(t.Context(), "campus.test"); !Temporary(err) {
-		t.Errorf("got %+v, %v", mx, err)
-	}
-	if n := other.Queries("campus.test", ""); n != 0 {
-		t.Errorf("the other server was asked %d times", n)
-	}
-}
-
 func TestPartialAddresses(t *testing.T) {
 	boom := &TemporaryError{"AAAA a.test", errTimeout}
 	one := AddrAnswer{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
@@ -498,4 +364,32 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 	if err := <-failed; !Temporary(err) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Clients with many names cost waiting, not sockets.
+func TestLookupsUnderWayAreBounded(t *testing.T) {
+	s := dnstest.Start(t, "*.many.test TXT x")
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		var dials atomic.Int32
+		r := open(t, Config{Servers: []string{"127.0.0.1:53"}, Timeout: time.Hour, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			<-gate
+			return s.Dial(ctx, network, address)
+		}})
+		var wg sync.WaitGroup
+		for i := range maxUnderWay + 100 {
+			wg.Go(func() {
+				if _, err := r.TXT(t.Context(), fmt.Sprintf("n%d.many.test", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := dials.Load(); n != maxUnderWay {
+			t.Errorf("%d connections, want %d", n, maxUnderWay)
+		}
+		close(gate)
+		wg.Wait()
+	})
 }

@@ -231,8 +231,13 @@ func ReadAccess(dir string) (Access, error) {
 type logger struct{ log zerolog.Logger }
 
 func (l *logger) Noticef(f string, v ...any) { l.log.Debug().Msgf("bus: "+f, v...) }
-func (l *logger) Warnf(f string, v ...any)   { l.log.Warn().Msgf("bus: "+f, v...) }
-func (l *logger) Fatalf(f string, v ...any)  { l.log.Error().Msgf("bus: "+f, v...) }
-func (l *logger) Errorf(f string, v ...any)  { l.log.Error().Msgf("bus: "+f, v...) }
-func (l *logger) Debugf(f string, v ...any)  { l.log.Trace().Msgf("bus: "+f, v...) }
-func (l *logger) Tracef(f string, v ...any)  { l.log.Trace().Msgf("bus: "+f, v...) }
+func (l *logger) Warnf(f string, v ...any) {
+	if strings.HasPrefix(f, "Plaintext passwords") {
+		return // made for this run, known to bus.json (0600) only
+	}
+	l.log.Warn().Msgf("bus: "+f, v...)
+}
+func (l *logger) Fatalf(f string, v ...any) { l.log.Error().Msgf("bus: "+f, v...) }
+func (l *logger) Errorf(f string, v ...any) { l.log.Error().Msgf("bus: "+f, v...) }
+func (l *logger) Debugf(f string, v ...any) { l.log.Trace().Msgf("bus: "+f, v...) }
+func (l *logger) Tracef(f string, v ...any) { l.log.Trace().Msgf("bus: "+f, v...) }

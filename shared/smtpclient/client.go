@@ -199,20 +199,29 @@ func (s *Session) flush(verb string) error {
 		return fmt.Errorf("send %s to %s: %w: the server spoke before it was asked", verb, s.remote, ErrProtocol)
 	}
 	if err := s.out.Flush(); err != nil {
-		return s.writeError(verb, err)
+		if s.parting(err) == 421 {
+			return s.refusal(verb)
+		}
+		return s.lost(verb, err)
 	}
 	return nil
 }
 
-// writeError is the error of a failed write. A server that gave up on us may
-// have said why before it closed, and that reply is the better answer.
-func (s *Session) writeError(verb string, err error) error {
-	if s.ctx.Err() == nil && !isTimeout(err) {
-		s.limit(s.cfg.Timeouts.Quit)
-		if s.in.read() == nil && s.in.code/100 >= 4 {
-			return s.refusal(verb)
-		}
+// parting is the code of the reply that a server left before it hung up on a
+// write; 0 if it left none.
+func (s *Session) parting(err error) (code int) {
+	if s.ctx.Err() != nil || isTimeout(err) {
+		return 0
 	}
+	s.limit(s.cfg.Timeouts.Quit)
+	if s.in.read() != nil {
+		return 0
+	}
+	return s.in.code
+}
+
+// lost is the error of a failed write.
+func (s *Session) lost(verb string, err error) error {
 	return fmt.Errorf("send %s to %s: %w", verb, s.remote, s.cause(err))
 }
 

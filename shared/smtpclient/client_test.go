@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -330,6 +331,48 @@ func TestEarlyRefusal(t *testing.T) {
 	if !errors.As(res.Recipients[0].Err, &verdict) || verdict.Reply.Code != 552 || err != nil || res.DotSent || session.Healthy() {
 		t.Errorf("%+v, %v", res, err)
 	}
+}
+
+// TestPartingReply: of what a server left behind when it hung up in the
+// envelope, only 421 is meant for everybody.
+func TestPartingReply(t *testing.T) {
+	for _, tt := range []struct {
+		reply   string
+		verdict bool
+	}{{"421 4.3.2 bye\r\n", true}, {"550 5.1.1 who\r\n", false}} {
+		client, server := net.Pipe()
+		go func() {
+			io.WriteString(server, "220 mx\r\n")
+			bufio.NewReader(server).ReadString('\n')
+			io.WriteString(server, "250-mx\r\n250 PIPELINING\r\n")
+			io.WriteString(server, tt.reply)
+			server.Close()
+		}()
+		session, err := Start(t.Context(), &deaf{Conn: client, writes: 1}, "mx.test", Config{Hello: "relay.test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, _ := session.Send(t.Context(), letter("a\r\n", 2))
+		for _, r := range res.Recipients {
+			var verdict *smtp.Error
+			if errors.As(r.Err, &verdict) != tt.verdict || r.Err == nil {
+				t.Errorf("%s: %v", tt.reply, r.Err)
+			}
+		}
+	}
+}
+
+// deaf is a connection to a server that takes so many writes and no more.
+type deaf struct {
+	net.Conn
+	writes int
+}
+
+func (c *deaf) Write(p []byte) (int, error) {
+	if c.writes--; c.writes < 0 {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
 }
 
 // TestSecrets: a credential shows in no error and no log.

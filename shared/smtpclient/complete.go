@@ -10,11 +10,13 @@ import (
 	"github.com/postrider/postrider/shared/smtp"
 )
 
+// contentVerb is what errors call the content and its end.
+const contentVerb = "the content"
+
 // content sends the content to the end, by DATA or by one BDAT LAST.
 func (t *transaction) content(ctx context.Context) error {
-	verb := "the content"
 	if t.in.in.Buffered() > 0 {
-		return t.flush(verb) // says what is wrong
+		return t.flush(contentVerb) // says what is wrong
 	}
 	if t.res.Chunked {
 		line := append(t.out.AvailableBuffer(), "BDAT "...)
@@ -23,7 +25,7 @@ func (t *transaction) content(ctx context.Context) error {
 	err := transfer(ctx, t.out, t.m, !t.res.Chunked)
 	var lost writeError
 	if errors.As(err, &lost) {
-		return t.writeError(verb, lost.error)
+		return t.cutOff(lost.error)
 	}
 	if err != nil {
 		return fmt.Errorf("send message to %s: %w", t.remote, err)
@@ -36,9 +38,18 @@ func (t *transaction) content(ctx context.Context) error {
 	// cannot have seen the end.
 	t.res.DotSent = t.out.Buffered() == 0
 	if err != nil {
-		return t.writeError(verb, err)
+		return t.cutOff(err)
 	}
 	return nil
+}
+
+// cutOff is the end of content that the server did not want to the end. It may
+// have said why, and only the message can be meant.
+func (t *transaction) cutOff(err error) error {
+	if code := t.parting(err); code/100 == 4 || code/100 == 5 {
+		return t.refusal(contentVerb)
+	}
+	return t.lost(contentVerb, err)
 }
 
 // final reads the replies to the content: one, or with LMTP one for each
@@ -64,7 +75,7 @@ func (t *transaction) final() error {
 
 // lastWord reads one reply to the content.
 func (t *transaction) lastWord() (*smtp.Error, error) {
-	code, err := t.read("the content", t.cfg.Timeouts.Dot)
+	code, err := t.read(contentVerb, t.cfg.Timeouts.Dot)
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +83,9 @@ func (t *transaction) lastWord() (*smtp.Error, error) {
 	// §4.1.1.4); a refused BDAT leaves that to RSET (RFC 3030 §2).
 	t.dirty = t.res.Chunked && code/100 != 2
 	if code/100 == 4 || code/100 == 5 {
-		return t.refusal("the content"), nil
+		return t.refusal(contentVerb), nil
 	}
-	return nil, t.want(2, code, "the content")
+	return nil, t.want(2, code, contentVerb)
 }
 
 // conclude gives the open recipients up to end the last reply.

@@ -94,9 +94,9 @@ func (t *transaction) check() bool {
 	return left > 0
 }
 
-// settle gives every open recipient from index on the same end. Only verdicts
-// have a reply.
-func (t *transaction) settle(from int, err error) {
+// settle gives every open recipient from index on the same end, and reports
+// whether there was one. Only verdicts have a reply.
+func (t *transaction) settle(from int, err error) (any bool) {
 	var reply smtp.Reply
 	var verdict *smtp.Error
 	if errors.As(err, &verdict) {
@@ -105,8 +105,10 @@ func (t *transaction) settle(from int, err error) {
 	for i := from; i < len(t.res.Recipients); i++ {
 		if r := &t.res.Recipients[i]; r.Err == nil {
 			*r = RecipientResult{reply, err}
+			any = true
 		}
 	}
+	return any
 }
 
 // abort closes the session in the middle of the transaction, and settles those
@@ -115,12 +117,10 @@ func (t *transaction) abort(err error) error {
 	t.res.Stale = t.used && t.replies == 0 && wentAway(err)
 	t.fail(err)
 	var verdict *smtp.Error
-	isVerdict := errors.As(err, &verdict)
-	t.settle(t.next, err)
-	t.res.Unknown = t.res.DotSent && !isVerdict
-	if isVerdict {
+	if !t.settle(t.next, err) || errors.As(err, &verdict) {
 		return nil
 	}
+	t.res.Unknown = t.res.DotSent
 	return err
 }
 

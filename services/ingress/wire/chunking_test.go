@@ -45,9 +45,9 @@ func TestChunking(t *testing.T) {
 			{"huge size", "BDAT 99999999999999999999\r\nHello", []string{"501 5.5.4", ""}, "-"},
 			{"big size", "BDAT 9223372036854775807 LAST\r\nHello", []string{"552 5.3.4", ""}, "-"},
 			{"bad size in between", "BDAT 3\r\nabcBDAT x LAST\r\n", []string{"250", "501 5.5.4", ""}, "-"},
-		{"bare LF in between", "BDAT 3\r\nabcNOOP\nNOOP\r\n", []string{"250", "500 5.5.2", ""}, "-"},
-		{"too many errors in between", "BDAT 3\r\nabcX\r\nX\r\nX\r\n", []string{"250", "500", "500", "500", "421", ""}, "-"},
-		{"bad word", "BDAT 5 FIRST\r\nHello", []string{"501 5.5.4", ""}, "-"},
+			{"bare LF in between", "BDAT 3\r\nabcNOOP\nNOOP\r\n", []string{"250", "500 5.5.2", ""}, "-"},
+			{"too many errors in between", "BDAT 3\r\nabcX\r\nX\r\nX\r\n", []string{"250", "500", "500", "500", "421", ""}, "-"},
+			{"bad word", "BDAT 5 FIRST\r\nHello", []string{"501 5.5.4", ""}, "-"},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				b := &backend{direct: direct}
