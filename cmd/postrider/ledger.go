@@ -131,7 +131,7 @@ func newExport(f *flags) *cobra.Command {
 		},
 	}
 	flags := c.Flags()
-	flags.StringVarP(&f.output, "output", "o", "jsonl", "output form: "+outputs)
+	flags.StringVarP(&f.output, "output", "o", "table", "output form: "+outputs)
 	flags.StringVar(&since, "since", "", "accepted since: a time (2026-11-21T09:00:00Z), a date, or an age (24h, 7d)")
 	flags.StringVar(&until, "until", "", "accepted before: as --since")
 	flags.StringSliceVar(&filter.States, "state", nil, "only these states (repeatable): "+strings.Join(books.States[:], " "))

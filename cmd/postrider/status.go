@@ -49,10 +49,13 @@ func newStatus(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if f.output == "json" {
+			switch f.output {
+			case "json":
 				err = printJSON(cmd.OutOrStdout(), h)
-			} else {
+			case "table":
 				err = h.print(cmd.OutOrStdout(), cfg.Relay.Hostname)
+			default:
+				return usage("-o %s: choose one of table|json", f.output)
 			}
 			if err == nil && len(h.Problems) > 0 {
 				return no(service.ExitNo, "not well")

@@ -11,9 +11,6 @@ import (
 	"github.com/postrider/postrider/shared/smtpclient"
 )
 
-// smtpPort is where an MX listens (RFC 5321 §4.5.4.2).
-const smtpPort = 25
-
 // Level is how much encryption a next hop needs. Higher includes lower.
 type Level int
 
@@ -86,7 +83,7 @@ type Rules struct {
 // NewRules reads delivery.routes, delivery.require_tls and the routes of
 // hosted domains. Credentials in files are read now.
 func NewRules(c *config.Config) (*Rules, error) {
-	r := &Rules{routes: patterns[NextHop]{}, require: patterns[Level]{}, sealed: c.Sandbox, port: smtpPort}
+	r := &Rules{routes: patterns[NextHop]{}, require: patterns[Level]{}, sealed: c.Sandbox, port: uint16(c.Delivery.MXPort)}
 	for _, h := range c.Domains.Hosted {
 		if h.Route == "" {
 			continue

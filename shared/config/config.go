@@ -303,6 +303,9 @@ type Delivery struct {
 	Routes []Route `yaml:"routes"`
 	// Connections per destination, over all workers.
 	Connections int `yaml:"connections"`
+	// MXPort is the port of mail exchangers that the DNS names: 25 (RFC 5321
+	// §4.5.4.2). Another serves tests and networks of one's own.
+	MXPort int `yaml:"mx_port"`
 	// Lifetime after which mail expires, by class, or one for all.
 	Lifetime Lifetime `yaml:"lifetime"`
 	// Retry are the delays before the second, third, … attempt; the last

@@ -29,6 +29,7 @@ func Defaults() *Config {
 		},
 		Delivery: Delivery{
 			Connections: 20,
+			MXPort:      25,
 			Lifetime:    Lifetime{Alert: day, Scan: 2 * day, Application: 5 * day, Report: day, Default: 5 * day},
 			Retry:       []Duration{5 * minute, 10 * minute, 20 * minute, 40 * minute, 60 * minute, 120 * minute, 240 * minute},
 		},

@@ -153,6 +153,7 @@ func (k *checker) pattern(path, s string, seen map[string]string) {
 
 func (k *checker) schedule() {
 	k.within("delivery.connections", k.Delivery.Connections, 1, maxListed)
+	k.within("delivery.mx_port", k.Delivery.MXPort, 1, 65535)
 	if len(k.Delivery.Retry) == 0 {
 		k.bad("delivery.retry", "at least one delay is needed (example: [5m, 10m, 1h])")
 	}

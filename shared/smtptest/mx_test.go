@@ -275,6 +275,47 @@ func TestIdle(t *testing.T) {
 	})
 }
 
+// TestDeafClient sends commands and reads no reply.
+func TestDeafClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mx, err := New(Options{NoTLS: true, Idle: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		start := time.Now()
+		mx.ServeConn(t.Context(), theirs)
+		if got := time.Since(start); got != time.Minute {
+			t.Errorf("closed after %v", got)
+		}
+	})
+}
+
+// TestDropOncePerSender breaks off the first attempt of each sender.
+func TestDropOncePerSender(t *testing.T) {
+	mx := Start(t, Options{})
+	for _, tt := range []struct{ sender, end string }{
+		{"a", "S-drop"}, {"b", "S-drop"}, {"a", "C: .\nS: 250 *"}, {"b", "C: .\nS: 250 *"},
+	} {
+		play(t, mx.Addr(), `
+S: 220 *
+C: EHLO relay.campus.test
+S-until: 250 STARTTLS
+C: MAIL FROM:<`+tt.sender+`@campus.test>
+S: 250 *
+C: RCPT TO:<once-drop-data@example.test>
+S: 250 *
+C: DATA
+S: 354 *
+C: Subject: x
+`+tt.end)
+	}
+	if got, err := mx.Wait(t.Context(), 2); err != nil || len(got) != 2 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestShutdown(t *testing.T) {
 	mx, err := New(Options{Addrs: []string{"127.0.0.1:0", "127.0.0.1:0"}})
 	if err != nil {

@@ -122,6 +122,37 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// TestUnfinished leaves nothing of a message that was cut off or given up.
+func TestUnfinished(t *testing.T) {
+	dir := t.TempDir()
+	store, err := OpenMaildir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	mx := Start(t, Options{Store: store})
+	play(t, mx.Addr(), oneMessage[:strings.Index(oneMessage, "C: DATA")]+`
+C-raw: "BDAT 4\r\nabcd"
+S: 250 *
+C: RSET
+S: 250 *
+C: QUIT
+S: 221 *
+S-drop`)
+	if c := mx.Counts(); c.CutOff != 0 {
+		t.Errorf("%+v", c)
+	}
+	play(t, mx.Addr(), oneMessage[:strings.Index(oneMessage, "C: .")])
+	if err := mx.WaitFor(t.Context(), func(c Counts) bool { return c.Open == 0 && c.CutOff == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"tmp", "new"} {
+		if left, err := os.ReadDir(filepath.Join(dir, sub)); err != nil || len(left) != 0 {
+			t.Errorf("%s has %v, %v", sub, left, err)
+		}
+	}
+}
+
 // faulty is a Store that fails where it is told to.
 type faulty struct{ begin, write, commit, discarded bool }
 
