@@ -98,7 +98,7 @@ type count struct {
 
 type rowKey struct{ owner, destination string }
 
-// arrival is a message of MAIL that is not in the books yet.
+// arrival is a message of MAIL that does not count yet.
 type arrival struct {
 	stream string
 	seq    uint64
@@ -290,7 +290,8 @@ func (c *count) unknown() error {
 		WHERE m.queue_id = l.queue_id AND (r.accepted = 1 OR r.state <> 0))`)
 }
 
-// arriving counts messages of MAIL that policy has not entered.
+// arriving counts messages of MAIL that do not count yet: policy had not
+// entered them when the listing began.
 func (c *count) arriving() error {
 	return c.each(func(rows *sql.Rows) error {
 		var a arrival
@@ -301,7 +302,7 @@ func (c *count) arriving() error {
 		c.Arriving++
 		return nil
 	}, `SELECT stream, seq FROM temp.listed_mail l WHERE NOT EXISTS (
-		SELECT 1 FROM messages m WHERE m.queue_id = l.queue_id AND m.accepted_seq > 0)`)
+		SELECT 1 FROM messages m WHERE m.queue_id = l.queue_id AND m.accepted_seq BETWEEN 1 AND ?)`, c.seq)
 }
 
 func (c *count) offend(p books.Pair) {

@@ -21,8 +21,8 @@ const (
 	batchAge     = 50 * time.Millisecond
 )
 
-// idle is how long LEDGER may say nothing before the follower looks whether
-// it is still the same stream.
+// idle is how long the follower waits for a record, and how often it looks
+// whether LEDGER is still the same stream.
 const idle = 5 * time.Second
 
 // errOtherStream reports a LEDGER that is not the one in the index.
@@ -69,22 +69,33 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 	defer iter.Stop()
 	stop := context.AfterFunc(ctx, iter.Stop)
 	defer stop()
+	var checked, pruned time.Time
 	for {
-		records, err := l.collect(iter)
+		records, failed := l.collect(iter)
 		if len(records) > 0 {
 			if at, err = l.index.foldBatch(ctx, at, records); err != nil {
 				return err
 			}
 			l.folded(at, len(records))
 		}
+		if failed != nil {
+			return failed
+		}
+		if time.Since(checked) < idle {
+			continue
+		}
+		info, err := l.sameStream(ctx, at)
 		if err != nil {
 			return err
 		}
-		if len(records) == 0 {
-			if _, err := l.sameStream(ctx, at); err != nil {
-				return err
-			}
+		checked = time.Now()
+		if time.Since(pruned) < prunePeriod {
+			continue
 		}
+		if err := l.index.prune(ctx, info.State.FirstSeq); err != nil {
+			return err
+		}
+		at.horizon, pruned = horizonOf(info), time.Now()
 	}
 }
 
@@ -109,10 +120,7 @@ func (l *Ledger) resume(ctx context.Context) (checkpoint, error) {
 	if err := l.index.empty(ctx); err != nil {
 		return at, err
 	}
-	at = checkpoint{stream: identityOf(info), seq: max(info.State.FirstSeq, 1) - 1}
-	if info.State.FirstSeq > 1 {
-		at.horizon = info.State.FirstTime.UnixNano()
-	}
+	at = checkpoint{stream: identityOf(info), seq: max(info.State.FirstSeq, 1) - 1, horizon: horizonOf(info)}
 	if at, err = l.index.foldBatch(ctx, at, nil); err != nil {
 		return at, err
 	}
@@ -143,6 +151,14 @@ func (l *Ledger) ledgerInfo(ctx context.Context) (*jetstream.StreamInfo, error) 
 // identityOf tells a stream from one of the same name made later.
 func identityOf(info *jetstream.StreamInfo) string {
 	return info.Created.UTC().Format(time.RFC3339Nano)
+}
+
+// horizonOf is the time before which LEDGER has been trimmed; 0 for never.
+func horizonOf(info *jetstream.StreamInfo) int64 {
+	if info.State.FirstSeq <= 1 {
+		return 0
+	}
+	return nanos(info.State.FirstTime)
 }
 
 // collect gathers the next batch; it is empty when LEDGER is idle. An error

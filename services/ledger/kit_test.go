@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,23 +24,23 @@ import (
 func start(t testing.TB, bus *queue.Bus, dir string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	done, ready := make(chan error, 1), service.NewGroup(Service)
+	done, group := make(chan error, 1), service.NewGroup(Service)
 	env := service.Env{Config: &config.Config{Relay: config.Relay{Data: dir}}, Bus: bus, Log: queuetest.Log(t), Metrics: prometheus.NewRegistry(), Instance: "test"}
-	go func() { done <- ready.Run(ctx, env) }()
-	stop = func() {
+	go func() { done <- group.Run(ctx, env) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
-		if err, running := <-done; running && err != nil {
+		if err := <-done; err != nil {
 			t.Errorf("ledger ended with %v", err)
 		}
-	}
+	})
 	t.Cleanup(stop)
 	select {
-	case <-ready.Ready():
+	case <-group.Ready():
 	case err := <-done:
-		close(done)
+		done <- nil
 		t.Fatalf("ledger ended with %v", err)
 	}
-	return func() { stop(); close(done) }
+	return stop
 }
 
 // script publishes what the services would.
@@ -124,9 +126,12 @@ func export(t testing.TB, bus *queue.Bus, f books.Filter) []books.Row {
 
 func asJSON(t testing.TB, v any) string {
 	t.Helper()
-	b, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
+	var b strings.Builder
+	out := json.NewEncoder(&b)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", " ")
+	if err := out.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	return strings.TrimSpace(b.String())
 }

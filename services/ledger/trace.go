@@ -68,7 +68,7 @@ func (l *Ledger) find(ctx context.Context, text string) ([]message, error) {
 		args  []any
 	}{
 		{"m.queue_id = ?", []any{string(id)}},
-		{"m.message_id IN (?, ?)", []any{"<" + bare + ">", bare}},
+		{"m.message_id IN (?, ?) AND m.message_id <> ''", []any{"<" + bare + ">", bare}},
 		{`m.id IN (SELECT * FROM (SELECT id FROM messages WHERE sender = ? COLLATE NOCASE AND sender <> '' ORDER BY id DESC LIMIT ?)
 			UNION SELECT * FROM (SELECT DISTINCT message FROM recipients WHERE address = ? COLLATE NOCASE ORDER BY message DESC LIMIT ?))`,
 			[]any{bare, books.MaxTrace + 1, bare, books.MaxTrace + 1}},

@@ -172,7 +172,7 @@ type Balance struct {
 	Total BalanceRow   `json:"total"`
 	// Residual is the number of recipients that do not add up; 0 balances.
 	Residual int `json:"residual"`
-	// Arriving is the number of messages in MAIL whose accepted record is not
+	// Arriving is the number of messages in MAIL whose accepted record was not
 	// written yet; they are not counted.
 	Arriving int `json:"arriving"`
 	// Offending are the first of the recipients that do not add up.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"os"
 	"strconv"
 	"strings"
@@ -111,6 +112,8 @@ func (c *Config) completeListeners() {
 		if l.Mode == "" {
 			l.Mode = modeOfPort(port)
 		}
+		l.TLSMinimum = cmp.Or(l.TLSMinimum, "1.2")
+		l.Ciphers = cmp.Or(l.Ciphers, CiphersDefault)
 		if l.Limits == nil {
 			l.Limits = new(ConnectionLimit)
 			l.Limits.setDefaults()

@@ -69,7 +69,9 @@
 //
 // Command lines have at most 12,288 octets (RFC 4954 §4), a header section is
 // looked at up to 256 KiB. Nothing is synced to disk. A tarpitted session does
-// not notice that its peer has gone until the delay is over.
+// not notice that its peer has gone until the delay is over. A drop while the
+// client still sends may reach it as a reset, which can destroy replies that it
+// has not read.
 package smtptest
 
 // Grammar is the grammar of a recipient as it is shown to people, one line for

@@ -134,7 +134,7 @@ func (st step) act(ctx context.Context, conn net.Conn) error {
 		chunk := strings.Repeat(st.text+"\r\n", 1+(16<<10)/(len(st.text)+2))
 		for sent := 0; sent < maxFlood; sent += len(chunk) {
 			if _, err := io.WriteString(conn, chunk); err != nil {
-				return nil //nolint:nilerr // the other side has had enough, as it should
+				return nil // the other side has had enough, as it should
 			}
 		}
 		return errors.New("the other side took a flood to its end")

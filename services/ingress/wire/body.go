@@ -62,30 +62,11 @@ func (c *Conn) Content(r io.Reader) io.Reader {
 }
 
 type contentReader struct {
-	conn  *Conn
-	err   error
-	small [frameRoom]byte
-	rest  []byte // of small
+	conn *Conn
+	err  error
 }
 
-func (r *contentReader) Read(p []byte) (int, error) {
-	if len(p) >= frameRoom && len(r.rest) == 0 {
-		return r.next(p)
-	}
-	if len(r.rest) == 0 {
-		n, err := r.next(r.small[:])
-		if err != nil {
-			return 0, err
-		}
-		r.rest = r.small[:n]
-	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
-}
-
-// next reads octets or an error, never both.
-func (r *contentReader) next(p []byte) (n int, err error) {
+func (r *contentReader) Read(p []byte) (n int, err error) {
 	if r.err != nil {
 		return 0, r.err
 	}

@@ -26,10 +26,11 @@ type Conn struct {
 	over bool // nothing more is read or said in this conversation
 
 	mode  mode
-	input []byte // for go-smtp to read
-	line  []byte // backs input
-	asked asked  // what go-smtp is answering
-	reply []byte // what it has answered so far
+	input []byte          // for go-smtp to read
+	line  []byte          // backs input
+	small [frameRoom]byte // backs input for a reader with no room
+	asked asked           // what go-smtp is answering
+	reply []byte          // what it has answered so far
 
 	helo          string
 	extended      bool // EHLO
@@ -75,24 +76,19 @@ func newConn(k *link, secured bool) *Conn {
 }
 
 // Read hands go-smtp its next input: one command line, or a piece of a body.
-func (c *Conn) Read(p []byte) (int, error) {
-	if len(p) >= frameRoom || len(c.input) > 0 {
-		return c.pull(p, false)
-	}
-	var piece [frameRoom]byte
-	n, err := c.pull(piece[:], false)
-	c.line = append(c.line[:0], piece[:n]...)
-	n = copy(p, c.line)
-	c.input = c.line[n:]
-	return n, err
-}
+func (c *Conn) Read(p []byte) (int, error) { return c.pull(p, false) }
 
 // pull goes on until there is something to read for go-smtp or, with direct,
-// for the session that reads the body past go-smtp. p has room for a frame.
+// for the session that reads the body past go-smtp. What the session then did
+// not want, go-smtp discards, and need not see.
 func (c *Conn) pull(p []byte, direct bool) (int, error) {
 	for {
-		if direct && !c.feeding {
+		unwanted := c.feeding && c.body.plain && !direct
+		switch {
+		case direct && !c.feeding:
 			return 0, c.bodyEnd()
+		case unwanted:
+			c.input = nil
 		}
 		if len(c.input) > 0 {
 			n := copy(p, c.input)
@@ -108,21 +104,32 @@ func (c *Conn) pull(p []byte, direct bool) (int, error) {
 		if err := c.settle(); err != nil {
 			return 0, err
 		}
-		n, err := 0, error(nil)
-		switch c.mode {
-		case content:
-			n, err = c.readContent(p)
-		case chunks:
-			n, err = c.readChunk(p)
+		room := p
+		if len(p) < frameRoom {
+			room = c.small[:]
+		}
+		n, err := c.advance(room)
+		switch {
+		case err != nil:
+			return 0, err
+		case n == 0 || unwanted:
+		case len(p) < frameRoom:
+			c.input = c.small[:n]
 		default:
-			err = c.nextCommand()
+			return n, nil
 		}
-		if c.body.plain && !direct {
-			n = 0 // go-smtp discards what the session did not want
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
+	}
+}
+
+// advance frames a piece of a body into p, or does something about a command.
+func (c *Conn) advance(p []byte) (int, error) {
+	switch c.mode {
+	case content:
+		return c.readContent(p)
+	case chunks:
+		return c.readChunk(p)
+	default:
+		return 0, c.nextCommand()
 	}
 }
 

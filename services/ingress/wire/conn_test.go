@@ -75,7 +75,7 @@ func TestTinyReads(t *testing.T) {
 		answer(".", "250 done")
 		go c.send("QUIT\r\n")
 		answer("QUIT", "221 bye")
-		if conn.BodySize() != 22 || conn.LongestLine() != 10 {
+		if conn.BodySize() != 21 || conn.LongestLine() != 10 {
 			t.Errorf("size %d, longest line %d", conn.BodySize(), conn.LongestLine())
 		}
 		if n, err := conn.Write([]byte("250 late\r\n")); n != 0 || !errors.Is(err, net.ErrClosed) {

@@ -1,0 +1,268 @@
+package delivery
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/dnstest"
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/queuetest"
+	"github.com/postrider/postrider/shared/service"
+	"github.com/postrider/postrider/shared/smtp"
+	"github.com/postrider/postrider/shared/smtptest"
+)
+
+const body = "From: prn@campus.test\r\nMessage-ID: <1@campus.test>\r\n\r\n.a dot\r\nend\r\n"
+
+// rig is a delivery worker on a real bus, with a DNS and whatever MXs a test
+// starts.
+type rig struct {
+	t       *testing.T
+	bus     *queue.Bus
+	ids     *mail.QueueIDs
+	dns     *dnstest.Server
+	metrics *prometheus.Registry
+	worker  *worker
+	ledger  jetstream.MessagesContext
+	seen    []event.Record
+	stop    context.CancelFunc
+	done    chan error
+	jobs    atomic.Int64
+}
+
+// options are what a test changes.
+type options struct {
+	zone   string
+	port   int // of MXs
+	roots  *x509.CertPool
+	config func(*config.Config)
+	idle   bool // the worker is not run
+}
+
+func start(t *testing.T, o options) *rig {
+	t.Helper()
+	r := &rig{t: t, bus: queuetest.Start(t), ids: mail.NewQueueIDs(), dns: dnstest.Start(t, o.zone), metrics: prometheus.NewRegistry()}
+	c := config.Defaults()
+	c.Relay.Hostname = "relay.campus.test"
+	c.Delivery.Retry = []config.Duration{config.Duration(time.Second)}
+	if o.config != nil {
+		o.config(c)
+	}
+	w, err := newWorker(&service.Env{Config: c, Bus: r.bus, Log: queuetest.Log(t), Metrics: r.metrics},
+		settings{dns: resolve(t, r.dns), port: uint16(o.port), roots: o.roots, ttl: queue.WorkerTTL, grace: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.worker = w
+	consumer, err := r.bus.JS.OrderedConsumer(t.Context(), queue.StreamLedger, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ledger, err = consumer.Messages(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.ledger.Stop)
+	if !o.idle {
+		r.run()
+	}
+	return r
+}
+
+// run runs the worker until the test ends, or stop is called.
+func (r *rig) run() {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready := make(chan struct{}, 100)
+	r.stop, r.done = cancel, make(chan error, 1)
+	go func() { r.done <- r.worker.run(ctx, "worker", func() { ready <- struct{}{} }) }()
+	r.t.Cleanup(func() {
+		cancel()
+		if err := <-r.done; err != nil {
+			r.t.Error(err)
+		}
+		r.done <- nil
+	})
+	select {
+	case <-ready:
+	case <-time.After(20 * time.Second):
+		r.t.Fatal("worker is not ready")
+	}
+}
+
+// alone makes the worker a member without running it, for tests that call its
+// handler.
+func (r *rig) alone() {
+	r.t.Helper()
+	m, err := join(r.t.Context(), r.bus, "worker", queue.WorkerTTL)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.worker.member = m
+	r.t.Cleanup(r.worker.mta.pool.close)
+}
+
+// job stores content and makes the job for recipients of one destination.
+func (r *rig) job(recipients ...string) *event.Job {
+	r.t.Helper()
+	id := r.ids.Next()
+	w := r.bus.NewContent(r.t.Context(), id)
+	if _, err := w.Write([]byte(body)); err != nil {
+		r.t.Fatal(err)
+	}
+	ref, err := w.Commit(&event.Accepted{Class: mail.ClassDefault, At: time.Now()})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	sender, _ := smtp.ParseReversePath("<prn@campus.test>")
+	j := &event.Job{
+		Schema: event.Schema, ID: string(id) + "-0", QueueID: id, AcceptedAt: time.Now(), Class: mail.ClassDefault,
+		Env: mail.Envelope{ReversePath: sender}, Content: ref, Prepend: "X-Prepended: yes\r\n",
+	}
+	for _, s := range recipients {
+		p := path(r.t, s)
+		j.Destination = p.Domain
+		j.Env.Recipients = append(j.Env.Recipients, mail.Recipient{Address: p})
+	}
+	return j
+}
+
+// submit gives a job to the bus.
+func (r *rig) submit(j *event.Job) *event.Job {
+	r.t.Helper()
+	subject := queue.ReadySubject(j.Class.Lane(), queue.PartitionOf(j.Destination))
+	if _, err := r.bus.Publish(r.t.Context(), subject, fmt.Sprint("test/", r.jobs.Add(1)), event.Encode(j)); err != nil {
+		r.t.Fatal(err)
+	}
+	return j
+}
+
+// await reads the ledger until a record of the job has the outcome. Each
+// record is found once.
+func (r *rig) await(j *event.Job, outcome event.Outcome) event.Record {
+	r.t.Helper()
+	is := func(rec event.Record) bool { return rec.Job == j.ID && rec.Outcome == outcome }
+	if i := slices.IndexFunc(r.seen, is); i >= 0 {
+		rec := r.seen[i]
+		r.seen = slices.Delete(r.seen, i, i+1)
+		return rec
+	}
+	for {
+		m, err := r.ledger.Next(jetstream.NextMaxWait(30 * time.Second))
+		if err != nil {
+			r.t.Fatalf("no record %s of %s: %v; have %+v", outcome, j.ID, err, r.seen)
+		}
+		rec, err := event.Decode[event.Record](m.Data())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if is(*rec) {
+			return *rec
+		}
+		r.seen = append(r.seen, *rec)
+	}
+}
+
+// failure is the only event of its kind in REPORT.
+func (r *rig) failure(kind event.FailureKind) *event.Failure {
+	r.t.Helper()
+	s, err := r.bus.JS.Stream(r.t.Context(), queue.StreamReport)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m, err := s.GetLastMsgForSubject(r.t.Context(), queue.ReportSubject(kind))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	f, err := event.Decode[event.Failure](m.Data)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return f
+}
+
+// stored is the number of messages in a stream.
+func (r *rig) stored(stream string) int {
+	r.t.Helper()
+	s, err := r.bus.JS.Stream(r.t.Context(), stream)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return int(s.CachedInfo().State.Msgs)
+}
+
+// eventually waits until DELIVER is empty: every job is acknowledged.
+func (r *rig) drained() {
+	r.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		if r.stored(queue.StreamDeliver) == 0 {
+			return
+		}
+		<-tick.C
+	}
+	r.t.Fatalf("%d jobs are left", r.stored(queue.StreamDeliver))
+}
+
+// metric is the value of a metric without labels.
+func (r *rig) metric(c prometheus.Collector) float64 { return testutil.ToFloat64(c) }
+
+// mx starts an MX on 127.0.0.<last>. Port 0 takes a free one.
+func mx(t *testing.T, last, port int, o smtptest.Options) *smtptest.MX {
+	t.Helper()
+	o.Addrs = []string{fmt.Sprintf("127.0.0.%d:%d", last, port)}
+	if o.Hostname == "" {
+		o.Hostname = fmt.Sprintf("mx%d.test", last)
+	}
+	o.Transcripts = true
+	return smtptest.Start(t, o)
+}
+
+// silent is a port of 127.0.0.<last> on which nobody listens.
+func silent(t *testing.T, last int) int {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:0", last))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// deliveries waits for n messages.
+func deliveries(t *testing.T, mx *smtptest.MX, n int) []smtptest.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	got, err := mx.Wait(ctx, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// said reports how many lines of all sessions begin so.
+func lines(mx *smtptest.MX, prefix string) (n int) {
+	for _, t := range mx.Transcripts() {
+		for _, l := range t.Lines() {
+			if strings.HasPrefix(l, prefix) {
+				n++
+			}
+		}
+	}
+	return n
+}
