@@ -98,6 +98,7 @@ func checkArguments(c *cobra.Command) {
 			return nil
 		}
 	}
+	c.SuggestionsMinimumDistance = 2
 	if c.HasSubCommands() && c.RunE == nil {
 		c.Args = cobra.ArbitraryArgs
 		c.RunE = func(cmd *cobra.Command, args []string) error {

@@ -100,7 +100,9 @@ func (b *Bouncer) submit(ctx context.Context, f *event.Failure) (mail.QueueID, e
 	if err != nil && !errors.Is(err, queue.ErrContentGone) {
 		return "", fmt.Errorf("report about %s: %w", f.QueueID, err)
 	}
-	id := f.QueueID.Derive("report/" + f.ID)
+	// The kind belongs to the identity: one attempt may fail for some recipients
+	// and be the last for others.
+	id := f.QueueID.Derive("report/" + string(f.Kind) + "/" + f.ID)
 	content := dsn.Compose(dsn.Report{
 		QueueID: id, Original: f.QueueID, Hostname: b.hostname, HelpURL: b.helpURL, To: f.Env.ReversePath,
 		AcceptedAt: f.AcceptedAt, At: f.At, Kind: f.Kind, Recipients: f.Recipients,

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -15,7 +16,9 @@ const (
 	// handler, of which a partition has few: one destination must not take
 	// them all from the others.
 	patience = 2 * time.Second
-	// supposed is how long a job takes with a destination not seen before.
+	// glance is how long jobs wait for the first one with a destination not
+	// seen before. If it is not over by then, each is supposed to take so long.
+	glance   = 500 * time.Millisecond
 	supposed = time.Second
 	// An appointment is at least and at most so far away.
 	soonest = time.Second
@@ -44,8 +47,10 @@ type gate struct {
 	running int
 	// urgent and normal wait for their turn, each in order.
 	urgent, normal []chan struct{}
-	// took is the moving average of one job; 0: not known.
-	took time.Duration
+	// took is the moving average of one job; 0: not known. glanced says that
+	// somebody waited in vain to know it.
+	took    time.Duration
+	glanced bool
 	// failing: the last job found no host that would talk. One at a time
 	// tries until it finds one, so that a dead destination costs one
 	// connection and not all.
@@ -77,11 +82,14 @@ func (l *limits) enter(ctx context.Context, destination string, urgent bool) err
 		defer l.mu.Unlock()
 		return &busyError{l.appointment(g, time.Now())}
 	}
-	turn := make(chan struct{})
+	turn, wait := make(chan struct{}), patience
+	if g.unknown() {
+		wait = glance
+	}
 	*queue = append(*queue, turn)
 	l.mu.Unlock()
 
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-turn:
@@ -99,6 +107,7 @@ func (l *limits) enter(ctx context.Context, destination string, urgent bool) err
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	g.glanced = true
 	return &busyError{l.appointment(g, time.Now())}
 }
 
@@ -152,8 +161,14 @@ func (l *limits) window(g *gate) int {
 	return l.max
 }
 
-// room is how many jobs may wait: those whose turn comes within patience.
+func (g *gate) unknown() bool { return g.took == 0 && !g.glanced }
+
+// room is how many jobs may wait: those whose turn comes within patience. All
+// may glance at a destination that nobody knows.
 func (l *limits) room(g *gate) int {
+	if g.unknown() {
+		return math.MaxInt
+	}
 	return int(patience * time.Duration(l.window(g)) / g.pace())
 }
 

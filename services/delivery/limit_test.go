@@ -36,11 +36,14 @@ func TestLimitOfADestination(t *testing.T) {
 			t.Fatal("another destination had to wait")
 		}
 		ok, at := enter(t, l, "a.test")
-		if ok || time.Since(begun) != patience {
+		if ok || time.Since(begun) != glance {
 			t.Fatalf("third of two: %v after %v", ok, time.Since(begun))
 		}
 		if d := time.Until(at); d < soonest || d > latest {
 			t.Fatalf("appointment in %v", d)
+		}
+		if ok, _ := enter(t, l, "a.test"); ok || time.Since(begun) != glance+patience {
+			t.Fatalf("fourth of two: %v after %v", ok, time.Since(begun))
 		}
 		l.leave("a.test", 10*time.Millisecond, true)
 		if ok, _ := enter(t, l, "a.test"); !ok {
@@ -133,7 +136,7 @@ func TestWaitEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimits(1)
 		enter(t, l, "a.test")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), glance/2)
 		defer cancel()
 		if err := l.enter(ctx, "a.test", false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)

@@ -14,12 +14,17 @@ import (
 	"github.com/postrider/postrider/shared/smtp"
 )
 
+// replyWithin is how long the client waits for our reply to its final dot. It
+// covers the last chunk and the message itself, which are stored one after the
+// other.
+const replyWithin = 9 * time.Second
+
 // Data takes the content, stores it, and only then says 250: this is where
 // the responsibility changes hands (RFC 5321 §6.1).
 func (s *session) Data(content io.Reader) error {
 	started := time.Now()
 	id := s.in.ids.Next()
-	err := s.accept(id, content)
+	err := s.accept(id, s.conn.Content(content))
 	if err == nil {
 		s.messages++
 		s.in.metrics.accepted(time.Since(started))
@@ -32,13 +37,14 @@ func (s *session) Data(content io.Reader) error {
 func (s *session) replyTo(err error) error {
 	var refused *smtp.Error
 	var denied *deniedError
+	var lost *lostError
 	switch {
 	case errors.As(err, &denied):
 		return s.refuse("data", denied.verdict)
 	case errors.As(err, &refused):
-		s.in.metrics.refused("data", "content")
-		s.in.evidence.add(refusalOf("data", "content", s.facts, refused.Reply))
-		return reply(refused.Reply)
+		return s.answer(event.Refusal{Stage: "data", Rule: "content", Reason: refused.Error(), Reply: refused.Reply})
+	case errors.As(err, &lost): // nobody may be there to read it
+		return s.answer(event.Refusal{Stage: "data", Rule: "client-lost", Reason: lost.Error(), Reply: smtp.ReplyLocalError})
 	case errors.Is(err, queue.ErrFull):
 		return s.trouble("data", smtp.ReplyStoreFull, err)
 	case errors.Is(err, queue.ErrUnavailable):
@@ -51,6 +57,13 @@ func (s *session) replyTo(err error) error {
 type deniedError struct{ verdict authz.Verdict }
 
 func (e *deniedError) Error() string { return "denied at the end of the content: " + e.verdict.Reason }
+
+// lostError is a client that did not finish its content: neither its mail nor
+// we are at fault.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return "read content: " + e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
 
 // accept reads the content and stores it under id.
 func (s *session) accept(id mail.QueueID, content io.Reader) error {
@@ -68,10 +81,9 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	defer cancel()
 	w := s.in.bus.NewContent(ctx, id)
 	defer w.Discard()
-	a := s.event(id, header)
-	prefix := s.trace(id, a.At)
-	prefix, a.MessageID = complete(prefix, header, id, s.in.cfg.Relay.Hostname, a.At)
-	for _, part := range [][]byte{prefix, header, separator, start[body:]} {
+	at := time.Now().UTC()
+	prefix, messageID := complete(s.trace(id, at), header, id, s.in.cfg.Relay.Hostname, at)
+	for _, part := range [][]byte{prefix, header, lineEnd(header), separator, start[body:]} {
 		if _, err := w.Write(part); err != nil {
 			return err
 		}
@@ -82,15 +94,28 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	if fault := s.conn.BodyFault(); fault != nil {
 		return s.contentError(fault)
 	}
-	if err := s.decideAgain(header); err != nil {
+	hurry := time.AfterFunc(replyWithin, cancel)
+	defer hurry.Stop()
+	a, err := s.decideAgain(header)
+	if err != nil {
 		return err
 	}
+	a.At, a.MessageID = at, bounded(messageID)
 	_, err = w.Commit(a)
 	return err
 }
 
 // separator ends the header section; where the client sent none it is added.
 var separator = []byte("\r\n")
+
+// lineEnd completes a header whose last line the content ended in, which BDAT
+// allows.
+func lineEnd(header mail.Header) []byte {
+	if len(header) == 0 || header[len(header)-1] == '\n' {
+		return nil
+	}
+	return separator
+}
 
 // copyBody streams the rest of the content, telling apart a client that fails
 // and a store that does.
@@ -122,40 +147,41 @@ func (s *session) contentError(err error) error {
 	if errors.As(err, &refused) {
 		return refused
 	}
-	return fmt.Errorf("read content: %w", err)
+	return &lostError{err}
 }
 
 // decideAgain asks authorization for every recipient with the header known:
-// the registry may have changed since RCPT.
-func (s *session) decideAgain(header mail.Header) error {
+// the registry may have changed since RCPT. It returns the event, with the
+// facts and the revision that this last decision rests on.
+func (s *session) decideAgain(header mail.Header) (*event.Accepted, error) {
 	s.facts.HeaderFrom, _ = header.FromAddresses() // an unreadable From has no addresses
 	reg := s.in.registry()
+	var sender authz.Verdict
 	for i := range s.env.Recipients {
 		s.facts.Recipient = &s.env.Recipients[i].Address
-		if v := authz.Decide(s.in.rules, reg, &s.facts); !v.Admitted() {
-			return &deniedError{v}
+		v := s.decide(reg)
+		if !v.Admitted() {
+			return nil, &deniedError{v}
+		}
+		if i == 0 { // device, owner and class are the same for all
+			sender = v
 		}
 	}
 	s.facts.Recipient = nil
-	return nil
-}
-
-// event is what is known about the message apart from its content.
-func (s *session) event(id mail.QueueID, header mail.Header) *event.Accepted {
-	reg := s.in.registry()
-	facts := s.facts
-	facts.Recipient = &s.env.Recipients[0].Address
-	v := authz.Decide(s.in.rules, reg, &facts)
-	facts.Recipient = nil
 	a := &event.Accepted{
-		QueueID: id, At: time.Now().UTC(), Class: v.Class, Env: s.env, MessageID: header.Get("Message-ID"),
-		Facts: facts, Device: v.Device, Owner: v.Owner, Revision: reg.Revision,
+		Class: sender.Class, Env: s.env, Facts: s.facts, Device: sender.Device, Owner: sender.Owner, Revision: reg.Revision,
 	}
 	if name := s.in.cfg.Ledger.TokenHeader; name != "" {
-		a.SubmissionID = header.Get(name)
+		a.SubmissionID = bounded(header.Get(name))
 	}
-	return a
+	return a, nil
 }
+
+// maxRecorded is how much of a field body the books keep, in octets: a line of
+// a message has no more (RFC 5322 §2.1.1).
+const maxRecorded = 998
+
+func bounded(value string) string { return value[:min(len(value), maxRecorded)] }
 
 // trace is our Received field.
 func (s *session) trace(id mail.QueueID, at time.Time) []byte {

@@ -6,6 +6,7 @@ import (
 	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 
+	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/smtp"
 )
@@ -40,7 +41,7 @@ func (s *session) authenticate(user, password string) error {
 	case s.in.secrets <- struct{}{}:
 		defer func() { <-s.in.secrets }()
 	case <-s.in.ctx.Done():
-		return reply(smtp.ReplyAuthUnavailable)
+		return s.answer(event.Refusal{Stage: "auth", Rule: "trouble", Reason: "stopping", Reply: smtp.ReplyAuthUnavailable})
 	}
 	hash := ""
 	if c, ok := s.in.registry().Credential(user); ok {
@@ -54,13 +55,15 @@ func (s *session) authenticate(user, password string) error {
 	return nil
 }
 
+// maxIdentity is how much of a claimed user name the evidence keeps, in octets.
+const maxIdentity = 256
+
 // failed answers 535 in the same words for an unknown user and a wrong secret.
 func (s *session) failed(user string) error {
 	s.in.metrics.authenticated("failed")
 	facts := s.facts
-	facts.Identity = user
-	s.in.evidence.add(refusalOf("auth", "credentials", facts, smtp.ReplyAuthFailed))
-	return reply(smtp.ReplyAuthFailed)
+	facts.Identity = user[:min(len(user), maxIdentity)]
+	return s.answer(event.Refusal{Stage: "auth", Rule: "credentials", Facts: facts, Reply: smtp.ReplyAuthFailed})
 }
 
 // loginServer is the server side of the LOGIN mechanism, which has no RFC: two

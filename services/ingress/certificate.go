@@ -103,7 +103,8 @@ func (c *Certificate) load() error {
 	return nil
 }
 
-// makeCertificate makes a self-signed certificate for ten years, once.
+// makeCertificate makes a self-signed certificate for ten years, once. Several
+// processes may try at the same time.
 func makeCertificate(dir, certFile, keyFile, hostname string) error {
 	if _, err := os.Stat(certFile); !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -118,7 +119,7 @@ func makeCertificate(dir, certFile, keyFile, hostname string) error {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: hostname}, DNSNames: []string{hostname, "localhost"},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName(hostname)}, DNSNames: []string{hostname, "localhost"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -130,16 +131,47 @@ func makeCertificate(dir, certFile, keyFile, hostname string) error {
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make certificate: %w", err)
+	err = placeDir(dir, map[string][]byte{
+		filepath.Base(keyFile):  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		filepath.Base(certFile): pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+	})
+	if _, there := os.Stat(certFile); err != nil && there == nil {
+		return nil // another process was faster: its key and its certificate belong together
 	}
-	for _, f := range []struct {
-		file, kind string
-		der        []byte
-	}{{keyFile, "PRIVATE KEY", private}, {certFile, "CERTIFICATE", der}} {
-		if err := os.WriteFile(f.file, pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
-			return fmt.Errorf("make certificate: %w", err)
+	return err
+}
+
+// commonName is the host name where it fits (RFC 5280 appendix A: 64).
+func commonName(hostname string) string { return hostname[:min(len(hostname), 64)] }
+
+// placeDir makes a directory with its files in one step, synced, or not at
+// all: no process finds a part of them, whatever is killed meanwhile.
+func placeDir(dir string, files map[string][]byte) error {
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	made, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+"-*")
+	if err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	defer os.RemoveAll(made) // gone already when it has its name
+	for name, content := range files {
+		if err := writeSynced(filepath.Join(made, name), content); err != nil {
+			return fmt.Errorf("make %s: %w", dir, err)
 		}
 	}
+	if err := os.Rename(made, dir); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
 	return nil
+}
+
+func writeSynced(file string, content []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
 }

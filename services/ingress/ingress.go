@@ -7,30 +7,33 @@
 //
 // Guarantees: 250 is sent only after the store acknowledged that the message
 // is on stable storage. A store that is full is answered 452 4.3.1, one that
-// does not answer 451 4.3.0, both within 10 s. Whatever authorization can
-// decide is decided before the final reply, from the registry snapshot in
-// memory: a refusal costs no hop and works with every other service down.
-// Messages are streamed; memory does not grow with their size. The content is
-// not altered: Received, and Date and Message-ID where missing, are put before
-// it (RFC 6409 §8), and a missing line between header and body is added.
+// does not answer 451 4.3.0, both within 10 s of the final dot. Whatever
+// authorization can decide is decided before the final reply, from the
+// registry snapshot in memory: a refusal costs no hop and works with every
+// other service down. Messages are streamed; memory does not grow with their
+// size. The content is not altered: Received, and Date and Message-ID where
+// missing, are put before it (RFC 6409 §8), and a missing line between header
+// and body is added.
 //
-// Failures: every error is an SMTP reply, 451 unless it says otherwise; texts
-// reveal nothing internal and begin with a reference.
+// Failures: every error is an SMTP reply, 451 unless it says otherwise: our own
+// trouble is never answered 5xx. Texts reveal nothing internal and begin with a
+// reference, under which the evidence lies in REFUSED.
 //
 // go-smtp parses the commands behind package wire, which owns TLS, framing and
 // line discipline.
 package ingress
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net"
-	"time"
+	"sync"
 
 	gosmtp "github.com/emersion/go-smtp"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/services/ingress/wire"
@@ -57,6 +60,7 @@ type Ingress struct {
 	names    *dnsx.Resolver // nil when no rule asks for names
 	ids      *mail.QueueIDs
 	secrets  chan struct{} // bounds the secrets being checked at once
+	log      zerolog.Logger
 	evidence *evidence
 	metrics  *metrics
 }
@@ -72,9 +76,9 @@ func Run(ctx context.Context, env *service.Env) error {
 	defer stop()
 	in := &Ingress{
 		ctx: work, bus: env.Bus, cfg: env.Config, rules: env.Config.Rules(), registry: reg.Snapshot,
-		ids: mail.NewQueueIDs(), secrets: make(chan struct{}, 4),
-		evidence: newEvidence(env.Bus, env.Log), metrics: newMetrics(env.Metrics),
+		ids: mail.NewQueueIDs(), secrets: make(chan struct{}, 4), log: env.Log, metrics: newMetrics(env.Metrics),
 	}
+	in.evidence = newEvidence(keep(env.Bus), env.Log, in.metrics.dropped)
 	if in.rules.FCrDNS != authz.Off && !in.rules.Sandbox {
 		if in.names, err = dnsx.New(dnsx.Config{Servers: servers(env.Config)}); err != nil {
 			return fmt.Errorf("open resolver: %w", err)
@@ -85,12 +89,16 @@ func Run(ctx context.Context, env *service.Env) error {
 	if err != nil {
 		return err
 	}
+	in.metrics.expiry(env.Metrics, certificate)
 	listeners, err := in.listen(certificate)
 	if err != nil {
 		return err
 	}
+	var keeping sync.WaitGroup
+	keeping.Go(func() { in.evidence.run(work) })
+	defer keeping.Wait() // sessions that end are refused things, too
+	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return in.evidence.run(ctx) })
 	group.Go(func() error { return certificate.Watch(ctx) })
 	group.Go(func() error {
 		return reg.Follow(ctx, func() {
@@ -154,7 +162,7 @@ func (in *Ingress) serve(ctx context.Context, l *listener) error {
 		return in.newSession(l, c.Conn().(*wire.Conn)), nil
 	}))
 	wire.Configure(server, l.wire)
-	server.ErrorLog = log.New(io.Discard, "", 0) // go-smtp logs client mistakes as server errors
+	server.ErrorLog = log.New(panics{in.log}, "", 0)
 	accept := wire.NewListener(l.inner, l.wire)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -173,6 +181,13 @@ func (in *Ingress) serve(ctx context.Context, l *listener) error {
 	return fmt.Errorf("listener %s: %w", l.Name, err)
 }
 
-// nameWait is how long a decision that needs the client's name waits for it;
-// the look-up began at the connect.
-const nameWait = 5 * time.Second
+// panics passes on what go-smtp reports of a panic, which it answers 421. The
+// rest of its log are mistakes of clients.
+type panics struct{ log zerolog.Logger }
+
+func (p panics) Write(line []byte) (int, error) {
+	if bytes.HasPrefix(line, []byte("panic")) {
+		p.log.Error().Msg(string(line))
+	}
+	return len(line), nil
+}

@@ -12,6 +12,7 @@ type metrics struct {
 	seconds  prometheus.Histogram
 	refusals *prometheus.CounterVec
 	auth     *prometheus.CounterVec
+	dropped  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -28,13 +29,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		refusals: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_ingress_refusals_total",
-			Help: "Replies that refused something, by stage (mail, rcpt, data, wire) and rule or kind.",
+			Help: "Replies that refused something, by stage (auth, mail, rcpt, data, wire) and rule or kind.",
 		}, []string{"stage", "rule"}),
 		auth: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_auth_total",
 			Help: "Authentications, by result (ok, failed).",
 		}, []string{"result"}),
+		dropped: with.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_ingress_evidence_dropped_total",
+			Help: "Refusals whose evidence could not be kept in REFUSED.",
+		}),
 	}
+}
+
+// expiry shows when the certificate in use ends.
+func (m *metrics) expiry(r prometheus.Registerer, c *Certificate) {
+	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postrider_ingress_certificate_not_after_seconds",
+		Help: "End of the validity of the listeners' certificate, in Unix time.",
+	}, func() float64 { return float64(c.current.Load().Leaf.NotAfter.Unix()) })
 }
 
 func (m *metrics) session(listener string, encrypted bool) {

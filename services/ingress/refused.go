@@ -1,20 +1,15 @@
 package ingress
 
 import (
-	"context"
-	"errors"
-	"net/netip"
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
-	"github.com/rs/zerolog"
 
 	"github.com/postrider/postrider/services/ingress/wire"
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
-	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/smtp"
 )
 
@@ -45,33 +40,54 @@ func enhanced(status string) gosmtp.EnhancedCode {
 	return code
 }
 
-// refuse answers what authorization decided, with a reference, and keeps the
-// evidence.
+// refuse answers what authorization decided.
 func (s *session) refuse(stage string, v authz.Verdict) error {
-	ref := mail.NewRef()
-	s.in.metrics.refused(stage, v.Rule)
-	s.in.evidence.add(event.Refusal{
-		Ref: ref, At: time.Now().UTC(), Stage: stage, Facts: s.facts, Reply: v.Reply, Rule: v.Rule, Reason: v.Reason, Count: 1,
-	})
-	return reply(referred(v.Reply, ref, s.in.cfg.Relay.HelpURL))
+	return s.answer(event.Refusal{Stage: stage, Rule: v.Rule, Reason: v.Reason, Reply: v.Reply})
 }
 
 // trouble answers our own trouble; the cause goes to the evidence only.
 func (s *session) trouble(stage string, r smtp.Reply, cause error) error {
-	s.in.metrics.refused(stage, "trouble")
-	s.in.evidence.add(event.Refusal{
-		Ref: mail.NewRef(), At: time.Now().UTC(), Stage: stage, Facts: s.facts, Reply: r, Rule: "trouble", Reason: cause.Error(), Count: 1,
-	})
-	return reply(r)
+	return s.answer(event.Refusal{Stage: stage, Rule: "trouble", Reason: cause.Error(), Reply: r})
 }
 
-// referred puts the reference first, so that it survives a narrow panel, and
-// the address of the explanation last.
-func referred(r smtp.Reply, ref mail.Ref, helpURL string) smtp.Reply {
-	r.Text = string(ref) + " " + r.Text
-	if helpURL != "" {
-		r.Text += " " + helpURL + "/w/" + string(ref)
+// answer gives a refusal its reference and circumstances, keeps it as evidence,
+// and is the reply to it.
+func (s *session) answer(r event.Refusal) error {
+	r.Ref, r.At, r.Count = mail.NewRef(), time.Now().UTC(), 1
+	if r.Facts.Listener == "" {
+		r.Facts = s.facts
 	}
+	if r.Reply.IsZero() { // a verdict without a reply is our mistake, not the mail's
+		r.Reply = smtp.ReplyLocalError
+	}
+	s.in.metrics.refused(r.Stage, r.Rule)
+	s.in.evidence.add(r)
+	return reply(referred(r.Reply, r.Ref, s.in.cfg.Relay.HelpURL))
+}
+
+// Bounds of a refusal: what devices show of a reply, in octets of the whole
+// line, and what the text needs to be of use.
+const (
+	maxRefusal   = 199
+	leastRefusal = 48
+)
+
+// referred puts the reference first, so that it survives a narrow panel, and
+// the address of the explanation last. A text that leaves no room is cut; an
+// address that leaves none for the text is left out.
+func referred(r smtp.Reply, ref mail.Ref, helpURL string) smtp.Reply {
+	room := maxRefusal - len(smtp.Reply{Code: r.Code, Enhanced: r.Enhanced}.String()) - len(ref) - len("  \r\n")
+	link := ""
+	if helpURL != "" {
+		link = " " + helpURL + "/w/" + string(ref)
+	}
+	if room-len(link) < leastRefusal {
+		link = ""
+	}
+	if room -= len(link); len(r.Text) > room {
+		r.Text = r.Text[:room-len("...")] + "..."
+	}
+	r.Text = string(ref) + " " + r.Text + link
 	return r
 }
 
@@ -88,100 +104,5 @@ func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
 		Ref: ref, At: time.Now().UTC(), Stage: w.Kind, Reply: w.Reply, Rule: w.Kind, Reason: reason, Count: 1,
 		Facts: authz.Facts{Listener: l.Name, Submission: l.Mode != config.ModeRelay, Address: addressOf(w.Remote), Helo: w.Helo},
 	})
-	if w.Reply.Permanent() {
-		return referred(w.Reply, ref, "")
-	}
-	return w.Reply
-}
-
-// evidence publishes refusals without holding up a session. It is bounded:
-// the first singles of an address and minute go out one by one, the rest are
-// counted together; a queue that is full drops the oldest need to know.
-type evidence struct {
-	bus   *queue.Bus
-	log   zerolog.Logger
-	queue chan event.Refusal
-}
-
-const (
-	evidenceQueue   = 4096
-	evidenceSingles = 20
-	evidenceMinute  = time.Minute
-	evidencePeers   = 10_000 // addresses counted at once
-)
-
-func newEvidence(bus *queue.Bus, log zerolog.Logger) *evidence {
-	return &evidence{bus: bus, log: log, queue: make(chan event.Refusal, evidenceQueue)}
-}
-
-// add takes a refusal, or drops it when the store is far behind: a flood must
-// not become load.
-func (e *evidence) add(r event.Refusal) {
-	select {
-	case e.queue <- r:
-	default:
-	}
-}
-
-// counted are the refusals of one address and kind beyond the singles.
-type counted struct {
-	seen int
-	last event.Refusal
-}
-
-type evidenceKey struct {
-	address netip.Addr
-	stage   string
-	rule    string
-}
-
-// run publishes until ctx ends.
-func (e *evidence) run(ctx context.Context) error {
-	minute := time.NewTicker(evidenceMinute)
-	defer minute.Stop()
-	counts := map[evidenceKey]*counted{}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-minute.C:
-			for _, c := range counts {
-				if extra := c.seen - evidenceSingles; extra > 0 {
-					c.last.Count = extra
-					e.publish(ctx, c.last)
-				}
-			}
-			clear(counts)
-		case r := <-e.queue:
-			key := evidenceKey{r.Facts.Address, r.Stage, r.Rule}
-			c := counts[key]
-			if c == nil {
-				if len(counts) >= evidencePeers {
-					continue
-				}
-				c = &counted{}
-				counts[key] = c
-			}
-			c.seen++
-			c.last = r
-			if c.seen <= evidenceSingles {
-				e.publish(ctx, r)
-			}
-		}
-	}
-}
-
-func (e *evidence) publish(ctx context.Context, r event.Refusal) {
-	r.Schema = event.Schema
-	if r.Stage == "" {
-		r.Stage = "command"
-	}
-	_, err := e.bus.Publish(ctx, queue.RefusedSubject(r.Stage), string(r.Ref), event.Encode(&r))
-	if err != nil && !errors.Is(err, context.Canceled) && ctx.Err() == nil {
-		e.log.Warn().Err(err).Str("ref", string(r.Ref)).Msg("cannot keep evidence of a refusal")
-	}
-}
-
-func refusalOf(stage, rule string, facts authz.Facts, r smtp.Reply) event.Refusal {
-	return event.Refusal{Ref: mail.NewRef(), At: time.Now().UTC(), Stage: stage, Facts: facts, Reply: r, Rule: rule, Count: 1}
+	return referred(w.Reply, ref, "")
 }

@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"net/netip"
@@ -14,7 +13,9 @@ import (
 	"github.com/postrider/postrider/services/ingress/wire"
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/smtp"
 )
 
@@ -24,7 +25,8 @@ type session struct {
 	in       *Ingress
 	listener *listener
 	conn     *wire.Conn
-	name     chan clientName // the look-up that began at the connect
+	name     chan clientName // the look-up that began with the session; nil when it is over
+	nameBy   time.Time       // until when a decision may wait for it
 	facts    authz.Facts
 	env      mail.Envelope
 	open     bool // a MAIL was accepted
@@ -41,17 +43,19 @@ func (in *Ingress) newSession(l *listener, c *wire.Conn) *session {
 	s := &session{in: in, listener: l, conn: c}
 	s.facts = authz.Facts{
 		Listener: l.Name, Submission: l.Mode != config.ModeRelay, Address: addressOf(c.RemoteAddr()),
+		NameDoubt: true, // until the DNS said something; a name that was not asked for is not a missing one
 	}
 	if state, ok := c.TLSState(); ok {
 		s.facts.TLS = describeTLS(state)
 	}
 	in.metrics.session(l.Name, s.facts.TLS != "")
 	if in.names != nil {
-		s.name = make(chan clientName, 1)
-		go func() {
-			names, err := in.names.ForwardConfirmed(in.ctx, s.facts.Address)
-			s.name <- clientName{names, err}
-		}()
+		answer := make(chan clientName, 1)
+		s.name, s.nameBy = answer, time.Now().Add(nameWait)
+		go func(client netip.Addr) {
+			names, err := in.names.ForwardConfirmed(in.ctx, client)
+			answer <- clientName{names, err}
+		}(s.facts.Address)
 	}
 	return s
 }
@@ -62,7 +66,7 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 		return reply(smtp.ReplyBadSequence)
 	}
 	if s.messages >= s.limit() {
-		return reply(smtp.Reply{Code: 421, Enhanced: "4.5", Text: "Too many messages in this session, connect again"})
+		return s.answer(event.Refusal{Stage: "mail", Rule: "session-limit", Reply: replyEnough})
 	}
 	if s.in.ctx.Err() != nil || !s.in.bus.NC.IsConnected() {
 		return s.trouble("mail", smtp.ReplyStoreDown, errors.New("bus is not connected"))
@@ -80,8 +84,7 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	}
 	s.facts.ReversePath, s.facts.Recipient, s.facts.HeaderFrom = path, nil, nil
 	s.facts.Helo, s.facts.At = s.conn.Helo(), time.Now().UTC()
-	s.learnName(false)
-	v := authz.Decide(s.in.rules, s.in.registry(), &s.facts)
+	v := s.decide(s.in.registry())
 	// A refusal waits for RCPT, where it can say for whom; only a missing
 	// authentication is told at once, since nothing else will do.
 	if v.Outcome == authz.Refuse && v.Rule == "authentication" {
@@ -100,8 +103,7 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	}
 	path := smtp.ForwardPath{Address: a}
 	s.facts.Recipient = &path
-	s.learnName(s.in.rules.FCrDNS == authz.Enforce)
-	if v := authz.Decide(s.in.rules, s.in.registry(), &s.facts); !v.Admitted() {
+	if v := s.decide(s.in.registry()); !v.Admitted() {
 		return s.refuse("rcpt", v)
 	}
 	if slices.ContainsFunc(s.env.Recipients, func(r mail.Recipient) bool { return r.Address == path }) {
@@ -128,33 +130,55 @@ func (s *session) limit() int {
 	return s.in.cfg.Limits.MessagesPerSession.Relay
 }
 
-// learnName takes over what the DNS said, and waits for it when it decides.
-func (s *session) learnName(wait bool) {
+// replyEnough ends a session that sent what one session may send.
+var replyEnough = smtp.Reply{Code: 421, Enhanced: "4.5", Text: "Too many messages in this session, connect again"}
+
+// nameWait is how long the decisions of a session wait for the client's name,
+// in sum: a device with many recipients does not pay for each of them.
+const nameWait = 5 * time.Second
+
+// decide asks authorization, and waits for the client's name only where the
+// decision hangs on it.
+func (s *session) decide(reg *registry.Snapshot) authz.Verdict {
+	s.learnName(reg, false)
+	v := authz.Decide(s.in.rules, reg, &s.facts)
+	if v.Outcome == authz.Later && s.name != nil {
+		s.learnName(reg, true)
+		v = authz.Decide(s.in.rules, reg, &s.facts)
+	}
+	return v
+}
+
+// learnName takes over what the DNS said, if it said it or may be waited for.
+func (s *session) learnName(reg *registry.Snapshot, wait bool) {
 	if s.name == nil {
 		return
 	}
-	ctx := context.Context(s.in.ctx)
-	if !wait {
-		done, cancel := context.WithCancel(ctx)
-		cancel()
-		ctx = done
-	} else {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, nameWait)
-		defer cancel()
+	by := time.Now()
+	if wait {
+		by = s.nameBy
 	}
+	late := time.NewTimer(time.Until(by))
+	defer late.Stop()
+	var n clientName
 	select {
-	case n := <-s.name:
-		s.name = nil
-		s.facts.Name, s.facts.NameDoubt = s.pick(n)
-	case <-ctx.Done():
-		s.facts.NameDoubt = true
+	case n = <-s.name:
+	default: // what is there counts, also when the time is over
+		select {
+		case n = <-s.name:
+		case <-late.C:
+			return
+		case <-s.in.ctx.Done():
+			return
+		}
 	}
+	s.name = nil
+	s.facts.Name, s.facts.NameDoubt = pick(reg, s.facts.Address, n)
 }
 
 // pick chooses the registered name among several, else the first.
-func (s *session) pick(n clientName) (name string, doubt bool) {
-	if d, ok := s.in.registry().ByAddress(s.facts.Address); ok {
+func pick(reg *registry.Snapshot, client netip.Addr, n clientName) (name string, doubt bool) {
+	if d, ok := reg.ByAddress(client); ok {
 		for _, name := range n.names {
 			if strings.EqualFold(strings.TrimSuffix(name, "."), d.Name) {
 				return d.Name, false

@@ -17,10 +17,12 @@ import (
 
 // concurrency is how many questions are answered at a time; further ones wait
 // their turn.
-const concurrency = 8
+const concurrency = 32
 
-// confirmWait is how long a client may take to use a part of an answer.
-const confirmWait = 30 * time.Second
+// confirmWait is how long a client may take to use a part of an answer: a
+// person may be paging through it. One that is gone is noticed at once, since
+// the server reports a part that nobody received.
+const confirmWait = 5 * time.Minute
 
 // flushWait is how long the bus may take to know that questions are answered.
 const flushWait = 5 * time.Second

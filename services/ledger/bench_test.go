@@ -3,6 +3,9 @@ package ledger
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/event"
@@ -73,7 +76,7 @@ func BenchmarkRebuild(b *testing.B) {
 		id, rcpt := fmt.Sprintf("%016d", n), fmt.Sprintf("user%d@d%d.test", n, n%100)
 		for _, r := range []event.Record{accepted(id, rcpt), outcome(event.Delivered, id, 1, said(rcpt, 250, "ok"))} {
 			r.Schema = event.Schema
-			if _, err := bus.JS.PublishAsync(queue.LedgerSubject(r.Stage, r.Outcome), event.Encode(&r)); err != nil {
+			if _, err := bus.JS.PublishAsync(queue.LedgerSubject(r.Stage, r.Outcome), event.Encode(&r), jetstream.WithStallWait(time.Minute)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -3,6 +3,8 @@ package policy
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/postrider/postrider/shared/event"
 )
 
 type metrics struct {
@@ -12,15 +14,11 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{recipients: promauto.With(r).NewCounterVec(prometheus.CounterOpts{
 		Name: "postrider_policy_recipients_total",
-		Help: "Recipients decided with authority, by outcome (admit, refuse) and deciding rule.",
-	}, []string{"outcome", "rule"})}
+		Help: "Recipients decided with authority, by outcome (admit, refuse).",
+	}, []string{"outcome"})}
 }
 
-func (m *metrics) decided(d decision) {
-	if n := len(d.admitted); n > 0 {
-		m.recipients.WithLabelValues("admit", d.verdict.Rule).Add(float64(n))
-	}
-	if n := len(d.refused); n > 0 {
-		m.recipients.WithLabelValues("refuse", d.verdict.Rule).Add(float64(n))
-	}
+func (m *metrics) decided(e *event.Admitted) {
+	m.recipients.WithLabelValues("admit").Add(float64(len(e.Env.Recipients)))
+	m.recipients.WithLabelValues("refuse").Add(float64(len(e.Refused)))
 }

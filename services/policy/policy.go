@@ -6,19 +6,25 @@
 //
 // Guarantees: the accepted record is stored before MAIL is acknowledged, so
 // that every message in MAIL is in the books or still to be read. Running
-// twice for one message stores each of these once. A refusal here happens
-// only when the registry or the rules changed after the 250; its sender, who
-// passed authorization then, gets a report.
+// twice for one message stores each of these once, and the decision of the
+// first run holds: what it admitted is not refused by a second one that finds
+// the registry changed. A refusal here happens only when the registry or the
+// rules changed after the 250; its sender, who passed authorization then, gets
+// a report.
 //
 // Failures: an unreadable event stays in MAIL and is logged; a store that does
 // not answer delays. Policy never loses and never bounces for its own trouble.
+// A decision that must wait waits an hour at most: the facts are recorded and
+// will not change, and ingress admitted the mail under them.
 package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/shared/authz"
@@ -77,46 +83,70 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	}
 	ref := event.ContentRef{Stream: queue.MailStream(queue.ShardOf(a.QueueID)), Seq: m.Seq, Size: a.Size}
 	d := decide(p.rules, p.registry(), a)
-	if d.later {
-		return queue.Later(time.Minute, d.verdict.Reason)
+	if len(d.later) > 0 {
+		if time.Since(a.At) < patience {
+			return queue.Later(time.Minute, d.verdict.Reason)
+		}
+		d.admitted = append(d.admitted, d.later...)
 	}
-	p.metrics.decided(d)
 	if err := p.bus.Record(ctx, "", acceptedRecord(a, ref, d)); err != nil {
 		return err
 	}
-	if err := p.report(ctx, a, ref, d); err != nil {
-		return err
-	}
-	if len(d.admitted) == 0 {
-		return nil
-	}
-	out := event.Admitted{
-		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
-		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
-		Device: d.verdict.Device, Owner: d.verdict.Owner, ReportOf: a.ReportOf,
-	}
-	out.Env.Recipients = d.admitted
-	subject := queue.AdmittedSubject(out.Class.Lane(), queue.ShardOf(a.QueueID))
-	if _, err := p.bus.Publish(ctx, subject, string(a.QueueID), event.Encode(&out)); err != nil {
+	decided, err := p.commit(ctx, admitted(a, ref, d))
+	if err != nil {
 		return fmt.Errorf("admit %s: %w", a.QueueID, err)
 	}
-	return nil
+	return p.report(ctx, a, decided)
+}
+
+// patience is how long a decision may wait for what will let it be made.
+const patience = time.Hour
+
+// commit stores the decision. Where an earlier run did so already, that one
+// holds and is returned: its recipients may be on their way.
+func (p *Policy) commit(ctx context.Context, e *event.Admitted) (*event.Admitted, error) {
+	subject := queue.AdmittedSubject(e.Class.Lane(), queue.ShardOf(e.QueueID))
+	at, err := p.bus.Publish(ctx, subject, string(e.QueueID), event.Encode(e))
+	if err != nil {
+		return nil, err
+	}
+	if !at.Duplicate {
+		p.metrics.decided(e)
+		return e, nil
+	}
+	return p.earlier(ctx, at)
+}
+
+// earlier reads the decision of an earlier run.
+func (p *Policy) earlier(ctx context.Context, at queue.Position) (*event.Admitted, error) {
+	stream, err := p.bus.JS.Stream(ctx, at.Stream)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", at.Stream, err)
+	}
+	stored, err := stream.GetMsg(ctx, at.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // purged: all that followed from it is settled
+		return &event.Admitted{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s/%d: %w", at.Stream, at.Seq, err)
+	}
+	return event.Decode[event.Admitted](stored.Data)
 }
 
 // report asks for a report to the sender about recipients refused after all.
-func (p *Policy) report(ctx context.Context, a *event.Accepted, ref event.ContentRef, d decision) error {
-	if len(d.refused) == 0 {
+func (p *Policy) report(ctx context.Context, a *event.Accepted, e *event.Admitted) error {
+	if len(e.Refused) == 0 {
 		return nil
 	}
 	if err := p.bus.Record(ctx, "", event.Record{
-		Stage: event.StagePolicy, Outcome: event.Failed, QueueID: a.QueueID, Recipients: d.refused, Reason: d.verdict.Rule,
+		Stage: event.StagePolicy, Outcome: event.Failed, QueueID: a.QueueID, Recipients: e.Refused, Reason: e.Rule,
 	}); err != nil {
 		return err
 	}
 	f := event.Failure{
 		Schema: event.Schema, Kind: event.KindFailed, ID: string(a.QueueID) + "-policy", QueueID: a.QueueID,
-		AcceptedAt: a.At, At: time.Now().UTC(), Env: a.Env, MessageID: a.MessageID, Content: ref,
-		Recipients: d.refused, Device: d.verdict.Device, Owner: d.verdict.Owner, Report: a.ReportOf,
+		AcceptedAt: a.At, At: time.Now().UTC(), Env: a.Env, MessageID: a.MessageID, Content: e.Content,
+		Recipients: e.Refused, Device: e.Device, Owner: e.Owner, Report: a.ReportOf,
 	}
 	if _, err := p.bus.Publish(ctx, queue.ReportSubject(f.Kind), f.ID, event.Encode(&f)); err != nil {
 		return fmt.Errorf("ask for report of %s: %w", a.QueueID, err)
@@ -139,13 +169,28 @@ func acceptedRecord(a *event.Accepted, ref event.ContentRef, d decision) event.R
 	return r
 }
 
+// admitted is the decision as an event. It is published also when it admits
+// nobody: it is what a second run finds.
+func admitted(a *event.Accepted, ref event.ContentRef, d decision) *event.Admitted {
+	e := &event.Admitted{
+		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
+		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
+		Device: d.verdict.Device, Owner: d.verdict.Owner, ReportOf: a.ReportOf,
+		Refused: d.refused, Rule: d.verdict.Rule,
+	}
+	e.Env.Recipients = d.admitted
+	return e
+}
+
 // decision is what policy found for one message.
 type decision struct {
-	verdict  authz.Verdict // of the first recipient: device, owner and class are of the sender
+	// verdict is that of the recipient who fared worst: device, owner and
+	// class are of the sender, and the same for all.
+	verdict  authz.Verdict
 	revision uint64
 	admitted []mail.Recipient
+	later    []mail.Recipient // cannot be decided now
 	refused  []event.RecipientRecord
-	later    bool
 }
 
 // decide asks authorization for each recipient. It does no I/O.
@@ -153,19 +198,23 @@ func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decis
 	d := decision{revision: reg.Revision}
 	facts := a.Facts
 	facts.Report = a.ReportOf != ""
-	for i, rcpt := range a.Env.Recipients {
+	worst := -1
+	for _, rcpt := range a.Env.Recipients {
 		facts.Recipient = &rcpt.Address
 		v := authz.Decide(rules, reg, &facts)
-		if i == 0 || (d.verdict.Admitted() && !v.Admitted()) {
-			d.verdict = v
-		}
+		rank := 0
 		switch v.Outcome {
 		case authz.Admit:
 			d.admitted = append(d.admitted, rcpt)
-		case authz.Later:
-			d.later = true
-		default:
+		case authz.Refuse:
+			rank = 2
 			d.refused = append(d.refused, event.RecipientRecord{Address: rcpt.Address, Original: rcpt.Original, Reply: v.Reply})
+		default: // nobody is refused for what is only doubtful
+			rank = 1
+			d.later = append(d.later, rcpt)
+		}
+		if rank > worst {
+			worst, d.verdict = rank, v
 		}
 	}
 	return d

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -150,20 +151,13 @@ func newKey(private any) (*Key, error) {
 	return nil, fmt.Errorf("private key of type %T cannot sign for DKIM", private)
 }
 
-// MakeKeys makes an RSA-2048 and an Ed25519 key in dir, unless they are there,
-// with the DNS records to publish in dir/dns.txt. Selectors are the year with
-// "a" and "e".
+// MakeKeys makes an RSA-2048 and an Ed25519 key in dir with the DNS records to
+// publish in dir/dns.txt. Selectors are the year with "a" and "e". Keys that
+// are there are never replaced: whatever .pem files dir holds are the keys.
+// Several processes may make them at the same time; all get the same ones.
 func MakeKeys(dir, domain string, now time.Time) ([]config.DKIMKey, error) {
-	if have, err := filepath.Glob(filepath.Join(dir, "*.pem")); err == nil && len(have) == 2 {
-		var keys []config.DKIMKey
-		for _, file := range have {
-			base := filepath.Base(file)
-			keys = append(keys, config.DKIMKey{Selector: base[:len(base)-len(".pem")], File: file})
-		}
-		return keys, nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make DKIM directory: %w", err)
+	if keys, err := madeKeys(dir); err != nil || len(keys) > 0 {
+		return keys, err
 	}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -173,7 +167,7 @@ func MakeKeys(dir, domain string, now time.Time) ([]config.DKIMKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make Ed25519 key: %w", err)
 	}
-	var keys []config.DKIMKey
+	files := map[string][]byte{}
 	records := ""
 	for _, k := range []struct {
 		suffix  string
@@ -184,33 +178,76 @@ func MakeKeys(dir, domain string, now time.Time) ([]config.DKIMKey, error) {
 			return nil, err
 		}
 		key.Domain, key.Selector = domain, now.UTC().Format("2006")+k.suffix
-		file := filepath.Join(dir, key.Selector+".pem")
-		if err := writeKey(file, k.private); err != nil {
-			return nil, err
+		der, err := x509.MarshalPKCS8PrivateKey(k.private)
+		if err != nil {
+			return nil, fmt.Errorf("write private key: %w", err)
 		}
+		files[key.Selector+keySuffix] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 		record, err := key.Record()
 		if err != nil {
 			return nil, err
 		}
 		records += fmt.Sprintf("%s._domainkey.%s. IN TXT %s\n", key.Selector, domain, quoted(record))
-		keys = append(keys, config.DKIMKey{Selector: key.Selector, Algorithm: key.Algorithm, File: file})
 	}
-	if err := os.WriteFile(filepath.Join(dir, "dns.txt"), []byte(records), 0o644); err != nil {
-		return nil, fmt.Errorf("write DNS records: %w", err)
+	files["dns.txt"] = []byte(records)
+	failed := placeDir(dir, files)
+	keys, err := madeKeys(dir)
+	if err == nil && len(keys) == 0 { // not even those of another process that was faster
+		return nil, failed
+	}
+	return keys, err
+}
+
+const keySuffix = ".pem"
+
+// madeKeys are the keys in dir, in the order of their selectors. One that
+// cannot be read now is among them: it delays mail, it is not made anew.
+func madeKeys(dir string) ([]config.DKIMKey, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*"+keySuffix))
+	if err != nil {
+		return nil, fmt.Errorf("look for DKIM keys: %w", err)
+	}
+	var keys []config.DKIMKey
+	for _, file := range files {
+		k := config.DKIMKey{Selector: strings.TrimSuffix(filepath.Base(file), keySuffix), File: file}
+		if key, err := LoadKey(file); err == nil {
+			k.Algorithm = key.Algorithm
+		}
+		keys = append(keys, k)
 	}
 	return keys, nil
 }
 
-func writeKey(file string, private crypto.Signer) error {
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return fmt.Errorf("write private key: %w", err)
+// placeDir makes a directory with its files in one step, synced, or not at
+// all: no process finds a part of them, whatever is killed meanwhile.
+func placeDir(dir string, files map[string][]byte) error {
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := os.WriteFile(file, block, 0o600); err != nil {
-		return fmt.Errorf("write private key: %w", err)
+	made, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+"-*")
+	if err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	defer os.RemoveAll(made) // gone already when it has its name
+	for name, content := range files {
+		if err := writeSynced(filepath.Join(made, name), content); err != nil {
+			return fmt.Errorf("make %s: %w", dir, err)
+		}
+	}
+	if err := os.Rename(made, dir); err != nil {
+		return fmt.Errorf("make %s: %w", dir, err)
 	}
 	return nil
+}
+
+func writeSynced(file string, content []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // quoted splits a TXT record into strings of at most 255 octets (RFC 1035 §3.3.14).

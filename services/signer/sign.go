@@ -1,9 +1,11 @@
 package signer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,43 +26,33 @@ var oversigned = []string{
 const signatureLife = 14 * 24 * time.Hour
 
 // Sign reads a content and returns its DKIM-Signature fields, one per key,
-// complete with CRLF, to be put before it.
+// complete with CRLF, to be put before it. It holds the header section in
+// memory, never the body.
 func Sign(content io.Reader, keys []*Key) (string, error) {
-	start, header, err := readHeader(content)
+	start, header, body, err := readHeader(content)
 	if err != nil {
 		return "", err
 	}
-	now := time.Now()
-	signers := make([]*dkim.Signer, 0, len(keys))
-	writers := make([]io.Writer, 0, len(keys))
-	closeAll := func() {
-		for _, s := range signers {
-			s.Close()
-		}
-	}
+	var signers signers
+	defer signers.Close()
+	expires := time.Now().Add(signatureLife)
+	names := headerKeys(header)
 	for _, k := range keys {
 		s, err := dkim.NewSigner(&dkim.SignOptions{
 			Domain: k.Domain, Selector: k.Selector, Signer: k.private, Hash: k.hash,
 			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
-			HeaderKeys: headerKeys(header), Expiration: now.Add(signatureLife),
+			HeaderKeys: names, Expiration: expires,
 		})
 		if err != nil {
-			closeAll()
 			return "", fmt.Errorf("prepare signature %s: %w", k, err)
 		}
 		signers = append(signers, s)
-		writers = append(writers, s)
 	}
-	all := io.MultiWriter(writers...)
-	if _, err := all.Write(start); err == nil {
-		_, err = io.CopyBuffer(struct{ io.Writer }{all}, struct{ io.Reader }{content}, make([]byte, 64<<10))
-		if err != nil {
-			closeAll()
-			return "", fmt.Errorf("read content: %w", err)
-		}
-	} else {
-		closeAll()
-		return "", fmt.Errorf("read header: %w", err)
+	// The empty line is written here: a content that is a header only has none,
+	// and a verifier sees none either.
+	whole := io.MultiReader(bytes.NewReader(header), strings.NewReader("\r\n"), bytes.NewReader(start[body:]), content)
+	if _, err := io.CopyBuffer(signers, struct{ io.Reader }{whole}, make([]byte, 64<<10)); err != nil {
+		return "", fmt.Errorf("read content: %w", err)
 	}
 	var fields strings.Builder
 	for i, s := range signers {
@@ -72,28 +64,54 @@ func Sign(content io.Reader, keys []*Key) (string, error) {
 	return fields.String(), nil
 }
 
-// readHeader reads the beginning of a content until its header section ends.
-func readHeader(content io.Reader) (start []byte, h mail.Header, err error) {
-	buf := make([]byte, 0, 16<<10)
-	for {
-		if len(buf) == cap(buf) {
-			if cap(buf) > 2*mail.MaxHeader {
-				return nil, nil, errors.New("header section does not end")
-			}
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := content.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		final := errors.Is(err, io.EOF)
-		if err != nil && !final {
-			return nil, nil, fmt.Errorf("read header: %w", err)
-		}
-		h, _, err := mail.SplitHeader(buf, final)
-		if err == nil {
-			return buf, h, nil
+// signers take the same content side by side.
+type signers []*dkim.Signer
+
+func (all signers) Write(p []byte) (int, error) {
+	for _, s := range all {
+		if _, err := s.Write(p); err != nil {
+			return 0, err
 		}
 	}
+	return len(p), nil
 }
+
+// Close ends those that are still at work; the others ignore it.
+func (all signers) Close() {
+	for _, s := range all {
+		s.Close()
+	}
+}
+
+// readHeader reads the beginning of a content until its header section ends.
+func readHeader(content io.Reader) (start []byte, h mail.Header, body int, err error) {
+	buf := make([]byte, 0, 16<<10)
+	for {
+		var n int
+		for err == nil && len(buf) < cap(buf) {
+			n, err = content.Read(buf[len(buf):cap(buf)])
+			buf = buf[:len(buf)+n]
+		}
+		final := errors.Is(err, io.EOF)
+		if err != nil && !final {
+			return nil, nil, 0, fmt.Errorf("read header: %w", err)
+		}
+		h, body, incomplete := mail.SplitHeader(buf, final)
+		if incomplete == nil {
+			return buf, h, body, nil
+		}
+		if len(buf) > 2*mail.MaxHeader {
+			return nil, nil, 0, errors.New("header section does not end")
+		}
+		buf = slices.Grow(buf, cap(buf))
+	}
+}
+
+// maxNamed is how often h= names one field at most. A well-formed message has
+// each of the oversigned ones once (RFC 5322 §3.6); one with thousands must not
+// cost time quadratic in them, nor make h= a line that is too long (998 octets,
+// RFC 5321 §4.5.3.1.6).
+const maxNamed = 5
 
 // headerKeys names every oversigned field as often as it occurs, and once more.
 func headerKeys(h mail.Header) []string {
@@ -103,7 +121,7 @@ func headerKeys(h mail.Header) []string {
 	}
 	var keys []string
 	for _, name := range oversigned {
-		for range count[strings.ToLower(name)] + 1 {
+		for range min(count[strings.ToLower(name)]+1, maxNamed) {
 			keys = append(keys, name)
 		}
 	}

@@ -12,7 +12,8 @@
 //
 // The signatures are the relay domain's, RSA and Ed25519 side by side (RFC
 // 6376, RFC 8463), relaxed/relaxed, without l=. Fields that could be added to
-// change what a reader sees are oversigned: named once more than they occur.
+// change what a reader sees are oversigned: named once more than they occur,
+// up to five times.
 //
 // This is the only service that reads private keys. It needs no network but
 // the bus.
@@ -75,6 +76,9 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
+	if len(a.Env.Recipients) == 0 {
+		return nil // policy admitted nobody
+	}
 	keys, err := s.keys.Active()
 	if err != nil {
 		s.metrics.errors.Inc()
@@ -109,13 +113,23 @@ func (s *Signer) publish(ctx context.Context, jobs []event.Job) error {
 		j := &jobs[i]
 		group.Go(func() error {
 			subject := queue.ReadySubject(j.Class.Lane(), queue.PartitionOf(j.Destination))
-			if _, err := s.bus.Publish(ctx, subject, j.ID+"/0", event.Encode(j)); err != nil {
+			if _, err := s.bus.Publish(ctx, subject, identity(j), event.Encode(j)); err != nil {
 				return fmt.Errorf("publish job %s: %w", j.ID, err)
 			}
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// identity names a job before its first attempt. Recovery that drives it again
+// does so under a number of its own.
+func identity(j *event.Job) string {
+	id := j.ID + "/0"
+	if j.Drive > 0 {
+		id += "/drive-" + strconv.Itoa(j.Drive)
+	}
+	return id
 }
 
 // jobs makes one job for each destination, in the order in which the

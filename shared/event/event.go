@@ -62,7 +62,8 @@ type ContentRef struct {
 	Size   int64  `json:"size"` // octets
 }
 
-// Admitted is a message that policy lets pass, with the recipients it admits.
+// Admitted is what policy decided about a message: the recipients it admits, in
+// Env, and those it refuses after all. Either may be none.
 type Admitted struct {
 	Schema       int           `json:"v"`
 	QueueID      mail.QueueID  `json:"queue_id"`
@@ -75,6 +76,9 @@ type Admitted struct {
 	Device       string        `json:"device,omitempty"`
 	Owner        string        `json:"owner,omitempty"`
 	ReportOf     mail.QueueID  `json:"report_of,omitempty"`
+	// Refused are the recipients that get a report instead, by Rule.
+	Refused []RecipientRecord `json:"refused,omitempty"`
+	Rule    string            `json:"rule,omitempty"`
 	// Drive counts how often recovery drove the message again.
 	Drive int `json:"drive,omitempty"`
 }

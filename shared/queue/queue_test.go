@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -160,6 +162,50 @@ func TestWorkSettlesByError(t *testing.T) {
 		if seen[id] != 1 {
 			t.Errorf("%s settled %d times", id, seen[id])
 		}
+	}
+}
+
+// A worker takes no more than it can handle: nothing is dropped on its way,
+// nothing waits in a buffer until it is delivered again.
+func TestWorkTakesEachOnce(t *testing.T) {
+	bus := queuetest.Start(t)
+	const total = 500
+	subject := queue.ReadySubject(mail.LaneNormal, 5)
+	for i := range total {
+		if _, err := bus.JS.PublishAsync(subject, []byte{byte(i), byte(i >> 8)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-bus.JS.PublishAsyncComplete()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	seen := map[string]int{}
+	again, most, running := 0, 0, 0
+	err := bus.Work(ctx, queue.Source{Stream: queue.StreamDeliver, Durable: "p05", Filter: subject, Concurrency: 3}, time.Second,
+		func(_ context.Context, m queue.Message) error {
+			mu.Lock()
+			running++
+			most = max(most, running)
+			seen[string(m.Data)]++
+			if m.Delivered > 1 {
+				again++
+			}
+			mu.Unlock()
+			runtime.Gosched()
+			mu.Lock()
+			defer mu.Unlock()
+			running--
+			if len(seen) == total {
+				cancel()
+			}
+			return nil
+		})
+	if err != nil || len(seen) != total || again > 0 || most > 3 {
+		t.Errorf("%d of %d seen, %d delivered again, %d at once, %v", len(seen), total, again, most, err)
+	}
+	if err := bus.NC.LastError(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -42,60 +43,65 @@ type Source struct {
 	Stream  string
 	Durable string
 	Filter  string // subject, may have wildcards; empty means all
-	// Concurrency is how many handlers run at once, and twice that is fetched.
+	// Concurrency is how many handlers run at once. No more messages are taken.
 	Concurrency int
-	// Slots, where set, is shared by several sources: each running handler
-	// holds one.
+	// Slots, where set, is shared by several sources: a handler begins when it
+	// holds one, and its message is kept alive meanwhile.
 	Slots chan struct{}
 }
 
 // Work handles messages until ctx ends. It then takes no more, hands back
-// what it had fetched but not begun, and returns when the running handlers
-// have; they run under a context that ends grace after ctx.
+// what it had not begun, and returns when the running handlers have; they run
+// under a context that ends grace after ctx.
 func (b *Bus) Work(ctx context.Context, s Source, grace time.Duration, handle Handler) error {
-	consumer, err := b.consumer(ctx, s)
+	if err := b.consumer(ctx, s); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	pull, err := newPuller(b.NC, s.Stream, s.Durable, s.Concurrency)
 	if err != nil {
 		return err
 	}
-	w := &worker{bus: b, source: s, handle: handle, running: map[jetstream.Msg]struct{}{}, limit: make(chan struct{}, s.Concurrency)}
-	iter, err := consumer.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(2*s.Concurrency, 16<<20),
-		jetstream.PullExpiry(30*time.Second))
-	if err != nil {
-		return fmt.Errorf("consume %s/%s: %w", s.Stream, s.Durable, err)
-	}
-	stop := context.AfterFunc(ctx, iter.Drain)
-	defer stop()
+	defer pull.close()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	go w.keepAlive(work)
-	w.loop(ctx, work, iter)
-	w.wait.Wait()
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(grace):
+			cancel()
+		case <-work.Done():
+		}
+	})
+	defer stop()
+	w := &worker{bus: b, source: s, handle: handle, running: map[*nats.Msg]struct{}{}, done: make(chan struct{}, s.Concurrency)}
+	w.loop(ctx, work, pull)
 	return nil
 }
 
-func (b *Bus) consumer(ctx context.Context, s Source) (jetstream.Consumer, error) {
+// consumer makes sure of the durable consumer, for as long as it takes.
+func (b *Bus) consumer(ctx context.Context, s Source) error {
 	config := jetstream.ConsumerConfig{
 		Durable:       s.Durable,
 		FilterSubject: s.Filter,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       ackWait,
 		MaxDeliver:    -1, // nothing is dropped for having been tried often
-		MaxAckPending: max(256, 4*s.Concurrency),
+		MaxAckPending: max(1024, 8*s.Concurrency),
 	}
 	for {
-		c, err := b.JS.CreateOrUpdateConsumer(ctx, s.Stream, config)
+		_, err := b.JS.CreateOrUpdateConsumer(ctx, s.Stream, config)
 		if err == nil {
-			return c, nil
+			return nil
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		b.Log.Warn().Err(err).Str("stream", s.Stream).Str("consumer", s.Durable).Msg("cannot create consumer, trying again")
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(time.Second):
 		}
 	}
@@ -105,81 +111,91 @@ type worker struct {
 	bus    *Bus
 	source Source
 	handle Handler
-	limit  chan struct{}
-	wait   sync.WaitGroup
+	done   chan struct{}
 
 	mu      sync.Mutex
-	running map[jetstream.Msg]struct{}
+	running map[*nats.Msg]struct{}
 }
 
-func (w *worker) loop(ctx, work context.Context, iter jetstream.MessagesContext) {
-	for {
-		m, err := iter.Next()
-		switch {
-		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
-			return
-		case err != nil:
-			w.bus.Log.Warn().Err(err).Str("consumer", w.source.Durable).Msg("cannot fetch")
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
+// loop takes messages as places are free, and waits for the handlers in the
+// end.
+func (w *worker) loop(ctx, work context.Context, pull *puller) {
+	free := w.source.Concurrency
+	alive := time.NewTicker(ackWait / 4)
+	defer alive.Stop()
+	again := time.NewTicker(pullPause)
+	defer again.Stop()
+	for ctx.Err() == nil {
+		if err := pull.ask(free, w.source.Concurrency); err != nil {
+			w.bus.Log.Debug().Err(err).Str("consumer", w.source.Durable).Msg("cannot ask for messages")
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.done:
+			free++
+		case m := <-pull.arrived:
+			if m = pull.take(m); m == nil {
+				continue
 			}
-			continue
+			free--
+			go w.one(work, m)
+		case <-pull.status:
+			pull.lost()
+		case <-alive.C:
+			w.keepAlive()
+		case <-again.C:
 		}
-		if !w.acquire(ctx) {
-			m.Nak()
-			continue
+	}
+	pull.handBack(work)
+	for free < w.source.Concurrency {
+		select {
+		case <-w.done:
+			free++
+		case <-alive.C:
+			w.keepAlive()
 		}
-		w.wait.Go(func() {
-			defer w.release()
-			w.one(work, m)
-		})
 	}
-}
-
-// acquire takes a place to run in, unless the worker is stopping.
-func (w *worker) acquire(ctx context.Context) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	select {
-	case w.limit <- struct{}{}:
-	case <-ctx.Done():
-		return false
-	}
-	if w.source.Slots == nil {
-		return true
-	}
-	select {
-	case w.source.Slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		<-w.limit
-		return false
-	}
-}
-
-func (w *worker) release() {
-	<-w.limit
-	if w.source.Slots != nil {
-		<-w.source.Slots
-	}
+	w.bus.NC.FlushTimeout(time.Second) // the last acknowledgements are out
 }
 
 // one runs the handler and settles the message by its error.
-func (w *worker) one(ctx context.Context, m jetstream.Msg) {
+func (w *worker) one(ctx context.Context, m *nats.Msg) {
+	defer func() { w.done <- struct{}{} }()
 	w.mu.Lock()
 	w.running[m] = struct{}{}
 	w.mu.Unlock()
-	msg := Message{Data: m.Data(), Subject: m.Subject()}
+	msg := Message{Data: m.Data, Subject: m.Subject}
 	if meta, err := m.Metadata(); err == nil {
 		msg.Seq, msg.Stored, msg.Delivered = meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered
 	}
-	err := w.call(ctx, msg)
+	err := w.inSlot(ctx, msg)
 	w.mu.Lock()
 	delete(w.running, m)
 	w.mu.Unlock()
 	w.settle(ctx, m, msg, err)
+}
+
+// keepAlive extends the deadline of every running handler.
+func (w *worker) keepAlive() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for m := range w.running {
+		m.InProgress()
+	}
+}
+
+// inSlot runs the handler when a slot is free.
+func (w *worker) inSlot(ctx context.Context, msg Message) error {
+	if w.source.Slots == nil {
+		return w.call(ctx, msg)
+	}
+	select {
+	case w.source.Slots <- struct{}{}:
+		defer func() { <-w.source.Slots }()
+		return w.call(ctx, msg)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (w *worker) call(ctx context.Context, msg Message) (err error) {
@@ -191,7 +207,7 @@ func (w *worker) call(ctx context.Context, msg Message) (err error) {
 	return w.handle(ctx, msg)
 }
 
-func (w *worker) settle(ctx context.Context, m jetstream.Msg, msg Message, err error) {
+func (w *worker) settle(ctx context.Context, m *nats.Msg, msg Message, err error) {
 	var later *laterError
 	var poison *poisonError
 	switch {
@@ -208,26 +224,8 @@ func (w *worker) settle(ctx context.Context, m jetstream.Msg, msg Message, err e
 		w.bus.Log.Warn().Err(err).Str("consumer", w.source.Durable).Uint64("seq", msg.Seq).Uint64("delivered", msg.Delivered).Msg("handler failed, will try again")
 		err = m.NakWithDelay(backoff(msg.Delivered))
 	}
-	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+	if err != nil && !errors.Is(err, nats.ErrMsgAlreadyAckd) {
 		w.bus.Log.Warn().Err(err).Str("consumer", w.source.Durable).Uint64("seq", msg.Seq).Msg("cannot settle")
-	}
-}
-
-// keepAlive extends the deadline of every running handler.
-func (w *worker) keepAlive(ctx context.Context) {
-	tick := time.NewTicker(ackWait / 4)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			w.mu.Lock()
-			for m := range w.running {
-				m.InProgress()
-			}
-			w.mu.Unlock()
-		}
 	}
 }
 

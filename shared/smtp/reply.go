@@ -16,7 +16,8 @@ type Reply struct {
 	// class, for example "7.1". Empty means none was given.
 	Enhanced Enhanced `json:"enhanced,omitempty"`
 	// Text is the human-readable part, lines separated by "\n". Of a remote
-	// server it is what that server said, byte for byte, up to a bound.
+	// server it is what that server said, without control characters and up to
+	// a bound.
 	Text string `json:"text,omitempty"`
 }
 

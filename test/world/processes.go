@@ -39,7 +39,7 @@ func Processes(t testing.TB, w *World) {
 		StartProcess(t, name, []string{"POSTRIDER_METRICS=" + address, "POSTRIDER_LOG=warn"}, filepath.Join(bin, name), "--config", file)
 	}
 	for i, url := range health {
-		waitFor(t, services[i]+" to be ready", func(ctx context.Context) error { return get(ctx, url) })
+		WaitFor(t, services[i]+" to be ready", func(ctx context.Context) error { return get(ctx, url) })
 	}
 	bus, err := queue.Connect(queue.Connection{URL: server.URL, Credentials: server.Credentials, Name: "test", Log: queuetest.Log(t)})
 	if err != nil {
@@ -80,7 +80,7 @@ system_account: SYS
 		}
 	}
 	StartProcess(t, "nats-server", nil, filepath.Join(Binaries(t), "nats-server"), "--config", filepath.Join(dir, "nats.conf"))
-	waitFor(t, "the NATS server", func(ctx context.Context) error {
+	WaitFor(t, "the NATS server", func(ctx context.Context) error {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			conn.Close()
@@ -126,6 +126,25 @@ func StartProcess(t testing.TB, name string, env []string, program string, args 
 	})
 	return p
 }
+
+// Stop asks the process to end by SIGTERM, waits until it has, and returns its
+// exit code.
+func (p *Process) Stop(t testing.TB) int {
+	t.Helper()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+		return p.ProcessState.ExitCode()
+	case <-time.After(patience):
+		t.Fatalf("%s did not end", p.Path)
+		return -1
+	}
+}
+
+// Output is what the process said so far, on stdout and stderr.
+func (p *Process) Output() string { return p.log.String() }
 
 // lockedBuffer collects the output of a process.
 type lockedBuffer struct {
@@ -173,8 +192,8 @@ func Binaries(t testing.TB) string {
 	return dir
 }
 
-// waitFor tries until it succeeds, or fails the test.
-func waitFor(t testing.TB, what string, try func(context.Context) error) {
+// WaitFor tries until it succeeds, or fails the test.
+func WaitFor(t testing.TB, what string, try func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

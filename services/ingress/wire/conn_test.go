@@ -116,6 +116,36 @@ func TestContentFault(t *testing.T) {
 	}
 }
 
+// What a session leaves unread is discarded before go-smtp sees it, to the last
+// octet: it is not stuffed, and could be taken for the end.
+func TestContentLeftOver(t *testing.T) {
+	for read := range 12 {
+		conn, c, _ := accepted(t)
+		in := bufio.NewReader(conn)
+		c.send("HELO device\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n")
+		io.WriteString(conn, "220 relay\r\n")
+		for _, reply := range []string{"250 relay", "250 ok", "250 ok", "354 go"} {
+			if _, err := in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(conn, reply+"\r\n")
+		}
+		go func() {
+			c.expect("220", "250", "250", "250", "354")
+			c.send("\r\n..\r\n\r\n..\r\nRSET\r\n.\r\n")
+		}()
+		content := conn.Content(in)
+		for range read {
+			if _, err := content.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if line, err := in.ReadString('\n'); line != ".\r\n" {
+			t.Errorf("after %d octets go-smtp is left with %q, %v", read, line, err)
+		}
+	}
+}
+
 // Counters tell what happened on the socket, over STARTTLS.
 func TestCounts(t *testing.T) {
 	var conns []*wire.Conn

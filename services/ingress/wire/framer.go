@@ -16,6 +16,10 @@ var (
 // longest sequence it writes as a whole.
 const frameRoom = 4
 
+// longestRun bounds how far framer looks ahead for one octet, so that a body of
+// nothing but NUL, say, costs no more than a small multiple of its size.
+const longestRun = 256
+
 // framer turns what a client sends as a body into what go-smtp may read: lines
 // that end in CRLF, dot-stuffed (RFC 5321 §4.5.2), without NUL. It decides
 // where the body ends, and performs no I/O.
@@ -75,12 +79,12 @@ func (f *framer) frame(dst, src []byte) (written, used int) {
 
 // text takes a run of ordinary octets and at most one special octet after it.
 func (f *framer) text(dst, src []byte) (written, used int) {
-	run := src[:min(len(src), len(dst)-frameRoom+1)]
+	run := src[:min(len(src), len(dst)-frameRoom+1, longestRun)]
 	special := -1
-	if i := bytes.IndexByte(run, '\r'); i >= 0 {
+	if i := bytes.IndexByte(run, '\n'); i >= 0 {
 		run, special = run[:i], i
 	}
-	if i := bytes.IndexByte(run, '\n'); i >= 0 {
+	if i := bytes.IndexByte(run, '\r'); i >= 0 {
 		run, special = run[:i], i
 	}
 	if i := bytes.IndexByte(run, 0); i >= 0 {

@@ -175,6 +175,12 @@ func TestTimeouts(t *testing.T) {
 			late time.Duration
 		}{
 			{"no command", func(*client) {}, 5 * time.Minute},
+			{"slow commands", func(c *client) {
+				for range 3 {
+					time.Sleep(4 * time.Minute)
+					c.do("NOOP", "250")
+				}
+			}, 17 * time.Minute},
 			{"a command octet by octet", func(c *client) {
 				trickle(c)
 			}, 5 * time.Minute},
@@ -263,7 +269,7 @@ func TestShutdownBusy(t *testing.T) {
 				t.Error("the port is still open")
 			}
 			open.do("RSET", "250", "421 4.3.2", "")
-			busy.send("page\r\n.\r\n")
+			busy.send("page\r\n.\r\nMAIL FROM:<next@b.test>\r\n")
 			close(b.gate)
 			busy.expect("250", "421 4.3.2", "")
 			if err := <-done; err != nil {

@@ -149,8 +149,8 @@ func (l *Listener) tell(r Refusal) smtp.Reply {
 		return r.Reply
 	}
 	reply := l.cfg.Refused(r)
-	if r.Reply.IsZero() {
-		return smtp.Reply{}
+	if r.Reply.IsZero() || reply.IsZero() {
+		return r.Reply // what must be silent stays so, what must be said is said
 	}
 	return reply
 }

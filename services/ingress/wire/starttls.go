@@ -53,7 +53,7 @@ func (k *link) shakeHands() error {
 	}
 	if err == nil {
 		k.secure, k.conn = secure, secure
-		k.in.Reset(k)
+		k.in.Reset(k) // nothing said in clear survives (RFC 3207 §4.2)
 		return nil
 	}
 	k.handshakeFailed(err, heard.octets == 0)

@@ -2,8 +2,11 @@
 // 6522) of a text for people, a message/delivery-status (RFC 3464) for
 // programs, and the header section of the original. It performs no I/O.
 //
-// What remote servers said is untrusted: it is cut to a bound and freed of
-// control characters, so that no reply can forge a header field.
+// What remote servers said is untrusted, and so are the original's addresses
+// and header: they are cut to a bound and freed of control characters, so that
+// nothing can forge a field or a part. A report is 7-bit throughout and has no
+// line over 998 octets; an original header that is not so is returned as
+// quoted-printable (RFC 6522 §4).
 package dsn
 
 import (
@@ -11,6 +14,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"mime/quotedprintable"
+	"regexp"
 	"strings"
 	"time"
 
@@ -51,12 +57,13 @@ type Report struct {
 // same Report gives the same octets.
 func Compose(r Report) []byte {
 	var b bytes.Buffer
-	boundary := "report-" + digest(r)
+	text, status, header := text(r), status(r), returned(r.Header)
+	boundary := "report-" + digest(string(r.QueueID), text, status, string(header))
 	field := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
 
 	field("Received", "by "+r.Hostname+" (Postrider)\r\n\tid "+string(r.QueueID)+"; "+mail.FormatDate(r.At))
 	field("From", "Mail Delivery System <mailer-daemon@"+r.Hostname+">")
-	field("To", r.To.String())
+	field("To", clean(r.To.String(), 320))
 	field("Subject", subject(r))
 	field("Date", mail.FormatDate(r.At))
 	field("Message-ID", "<"+string(r.QueueID)+"@"+r.Hostname+">")
@@ -68,19 +75,29 @@ func Compose(r Report) []byte {
 	field("Content-Type", "multipart/report; report-type=delivery-status;\r\n\tboundary=\""+boundary+"\"")
 	b.WriteString("\r\nThis is a MIME-encapsulated message.\r\n")
 
-	part := func(contentType, description string) {
+	part := func(contentType, description, encoding string) {
 		b.WriteString("\r\n--" + boundary + "\r\n")
 		field("Content-Description", description)
 		field("Content-Type", contentType)
+		if encoding != "" {
+			field("Content-Transfer-Encoding", encoding)
+		}
 		b.WriteString("\r\n")
 	}
-	part("text/plain; charset=us-ascii", "Notification")
-	b.WriteString(text(r))
-	part("message/delivery-status", "Delivery report")
-	b.WriteString(status(r))
-	if !r.Unavailable {
-		part("text/rfc822-headers", "Undelivered message headers")
-		b.Write(returned(r.Header))
+	part("text/plain; charset=us-ascii", "Notification", "")
+	b.WriteString(text)
+	part("message/delivery-status", "Delivery report", "")
+	b.WriteString(status)
+	switch {
+	case r.Unavailable:
+	case plain(header):
+		part("text/rfc822-headers", "Undelivered message headers", "")
+		b.Write(header)
+	default:
+		part("text/rfc822-headers", "Undelivered message headers", "quoted-printable")
+		encoder := quotedprintable.NewWriter(&b)
+		encoder.Write(header) // a bytes.Buffer takes everything
+		encoder.Close()
 	}
 	b.WriteString("\r\n--" + boundary + "--\r\n")
 	return b.Bytes()
@@ -123,7 +140,7 @@ func explain(r Report, rcpt event.RecipientRecord) string {
 	if rcpt.RemoteMTA != "" {
 		who = rcpt.RemoteMTA
 	}
-	said := who + " said: " + clean(rcpt.Reply.String(), maxDiagnostic)
+	said := clean(who, 320) + " said: " + clean(rcpt.Reply.String(), maxDiagnostic)
 	if rcpt.Reply.IsZero() {
 		said = "no server of the destination could be reached"
 	}
@@ -166,11 +183,14 @@ func statusCode(kind event.FailureKind, reply smtp.Reply) string {
 	if kind == event.KindExpired {
 		return "5.4.7"
 	}
-	if reply.Permanent() {
+	if reply.Permanent() && wellFormed.MatchString(reply.Status()) {
 		return reply.Status()
 	}
 	return "5.0.0"
 }
+
+// wellFormed is a status code of permanent failure (RFC 3463 §2).
+var wellFormed = regexp.MustCompile(`^5\.\d{1,3}\.\d{1,3}$`)
 
 // returned is the original header, up to a bound, at a field's end.
 func returned(h mail.Header) []byte {
@@ -187,8 +207,26 @@ func returned(h mail.Header) []byte {
 	return out
 }
 
+// plain reports octets that may stand in a part as they are: ASCII without
+// controls, in lines that end with CRLF and are not too long (RFC 5322 §2.1.1).
+func plain(b []byte) bool {
+	for line := range bytes.Lines(b) {
+		text, complete := bytes.CutSuffix(line, []byte("\r\n"))
+		if !complete || len(text) > 998 {
+			return false
+		}
+		for _, c := range text {
+			if c < ' ' && c != '\t' || c >= 0x7f {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // clean makes text of others fit for one line of a report.
 func clean(s string, max int) string {
+	s = s[:min(len(s), 4*max+4)] // a character has four octets at most
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f {
 			return '?'
@@ -219,7 +257,12 @@ func wrap(s string, width int) string {
 	return b.String()
 }
 
-func digest(r Report) string {
-	sum := sha256.Sum256([]byte(r.QueueID))
-	return hex.EncodeToString(sum[:12])
+// digest goes into the boundary: nothing in a part can contain the digest of
+// that part.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		io.WriteString(h, p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
 }

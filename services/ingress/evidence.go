@@ -1,0 +1,136 @@
+package ingress
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/queue"
+)
+
+// evidence keeps refusals without holding up a session, and without becoming
+// load in a flood: the first of an address and minute are kept one by one, the
+// rest counted by stage and rule. Nothing vanishes uncounted.
+type evidence struct {
+	keep    func(context.Context, event.Refusal) error
+	log     zerolog.Logger
+	dropped prometheus.Counter
+	queue   chan event.Refusal
+
+	// Of this minute; only run touches them.
+	singles map[netip.Addr]int
+	rest    map[evidenceKey]event.Refusal // the last one, with the count of all
+}
+
+type evidenceKey struct {
+	peer        netip.Addr
+	stage, rule string
+}
+
+const (
+	evidenceQueue   = 4096
+	evidenceSingles = 20
+	evidenceMinute  = time.Minute
+	evidencePeers   = 10_000          // tallies at once; strangers beyond share one
+	evidenceFinish  = 2 * time.Second // for what is left when the process stops
+)
+
+func newEvidence(keep func(context.Context, event.Refusal) error, log zerolog.Logger, dropped prometheus.Counter) *evidence {
+	return &evidence{
+		keep: keep, log: log, dropped: dropped, queue: make(chan event.Refusal, evidenceQueue),
+		singles: map[netip.Addr]int{}, rest: map[evidenceKey]event.Refusal{},
+	}
+}
+
+// keep stores a refusal in REFUSED.
+func keep(bus *queue.Bus) func(context.Context, event.Refusal) error {
+	return func(ctx context.Context, r event.Refusal) error {
+		r.Schema = event.Schema
+		_, err := bus.Publish(ctx, queue.RefusedSubject(r.Stage), string(r.Ref), event.Encode(&r))
+		return err
+	}
+}
+
+// add takes a refusal. When the store is far behind, it is only counted.
+func (e *evidence) add(r event.Refusal) {
+	select {
+	case e.queue <- r:
+	default:
+		e.dropped.Inc()
+	}
+}
+
+// run keeps what add took until ctx ends, and then what is left.
+func (e *evidence) run(ctx context.Context) {
+	minute := time.NewTicker(evidenceMinute)
+	defer minute.Stop()
+	for {
+		select {
+		case r := <-e.queue:
+			e.take(ctx, r)
+		case <-minute.C:
+			e.settle(ctx)
+		case <-ctx.Done():
+			e.finish(context.WithoutCancel(ctx))
+			return
+		}
+	}
+}
+
+// take keeps one refusal, singly or in the tally of its kind.
+func (e *evidence) take(ctx context.Context, r event.Refusal) {
+	peer := tallied(r.Facts.Address)
+	if _, known := e.singles[peer]; !known && len(e.singles) >= evidencePeers {
+		peer = netip.Addr{}
+	}
+	if e.singles[peer] < evidenceSingles {
+		e.singles[peer]++
+		e.store(ctx, r)
+		return
+	}
+	key := evidenceKey{peer, r.Stage, r.Rule}
+	r.Count += e.rest[key].Count
+	e.rest[key] = r
+}
+
+// settle keeps the tallies of a minute and begins the next.
+func (e *evidence) settle(ctx context.Context) {
+	for _, r := range e.rest {
+		e.store(ctx, r)
+	}
+	clear(e.singles)
+	clear(e.rest)
+}
+
+func (e *evidence) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, evidenceFinish)
+	defer cancel()
+	for len(e.queue) > 0 {
+		e.take(ctx, <-e.queue)
+	}
+	e.settle(ctx)
+}
+
+func (e *evidence) store(ctx context.Context, r event.Refusal) {
+	if err := e.keep(ctx, r); err != nil {
+		e.dropped.Add(float64(r.Count))
+		e.log.Warn().Err(err).Str("ref", string(r.Ref)).Msg("cannot keep evidence of a refusal")
+	}
+}
+
+// tallied is what counts as one address: one of IPv4, or the /64 that one host
+// of IPv6 has.
+func tallied(a netip.Addr) netip.Addr {
+	if !a.Is6() || a.Is4In6() {
+		return a.Unmap()
+	}
+	prefix, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return a
+	}
+	return prefix.Addr()
+}
