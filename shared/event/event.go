@@ -173,6 +173,7 @@ func (e *Admitted) schema() int { return e.Schema }
 func (e *Job) schema() int      { return e.Schema }
 func (e *Failure) schema() int  { return e.Schema }
 func (e *Record) schema() int   { return e.Schema }
+func (e *Refusal) schema() int  { return e.Schema }
 
 // ForwardPaths are the addresses of the recipients.
 func ForwardPaths(rcpts []mail.Recipient) []smtp.ForwardPath {

@@ -171,7 +171,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	const root = "github.com/postrider/postrider/"
-	args := []string{"build", "-o", dir + "/", root + "cmd/postrider", root + "cmd/mxsink", "github.com/nats-io/nats-server/v2"}
+	args := []string{"build", "-o", dir + "/", root + "cmd/postrider", root + "cmd/mxsink", root + "loadtest", "github.com/nats-io/nats-server/v2"}
 	for _, s := range services {
 		args = append(args, root+"services/"+s+"/cmd/"+s)
 	}

@@ -57,6 +57,7 @@ func TestFaultRestOfBodyIsCommands(t *testing.T) {
 			if _, err := c.conn.Write([]byte("RSET\r\n")); err == nil {
 				t.Error("the connection is open after a body broke off")
 			}
+			synctest.Wait()
 			if got := b.failures(); len(got) != 1 || len(b.submissions()) != 0 {
 				t.Errorf("the session read %v and published %v", got, b.submissions())
 			}
@@ -82,7 +83,9 @@ func TestFaultTruncatedChunk(t *testing.T) {
 	})
 	t.Run("with wire", func(t *testing.T) {
 		b := &backend{}
-		dialogue(t, wired(t, b, wire.Config{}))
+		s := wired(t, b, wire.Config{})
+		dialogue(t, s)
+		s.listener.Shutdown(t.Context()) // until the session has ended
 		if got := b.submissions(); len(got) != 0 {
 			t.Errorf("published %q", got)
 		}

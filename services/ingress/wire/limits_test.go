@@ -53,7 +53,8 @@ func TestEndlessBody(t *testing.T) {
 		for name, open := range map[string]string{"DATA": "DATA\r\n", "BDAT": "BDAT 1500\r\n" + strings.Repeat("x", 1500) + "BDAT 501\r\n"} {
 			t.Run(name, func(t *testing.T) {
 				b := &backend{direct: direct}
-				c := wired(t, b, wire.Config{MaxSize: 1000}).greeted(t)
+				s := wired(t, b, wire.Config{MaxSize: 1000})
+				c := s.greeted(t)
 				c.envelope()
 				c.send(open)
 				if name == "DATA" {
@@ -71,6 +72,8 @@ func TestEndlessBody(t *testing.T) {
 				if got := c.reply(); !strings.HasPrefix(got, "552 5.3.4") {
 					t.Errorf("got %q", got)
 				}
+				c.conn.Close()
+				s.listener.Shutdown(t.Context()) // until the session has ended
 				if got := b.submissions(); len(got) != 0 {
 					t.Errorf("published %d messages", len(got))
 				}
@@ -218,6 +221,7 @@ func TestTimeouts(t *testing.T) {
 						t.Errorf("after %v, want %v", got, tt.late)
 					}
 					c.busy.Wait()
+					synctest.Wait()
 					if got := b.submissions(); len(got) != 0 {
 						t.Errorf("published %v", got)
 					}

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -109,14 +110,26 @@ func TestImplicitTLS(t *testing.T) {
 	c.do("QUIT", "221", "")
 }
 
+// clientHello is what a client of implicit TLS says first.
+func clientHello(t *testing.T) string {
+	near, far := net.Pipe()
+	defer far.Close()
+	go tls.Client(near, &tls.Config{InsecureSkipVerify: true}).Handshake()
+	hello := make([]byte, 4096)
+	n, err := far.Read(hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hello[:n])
+}
+
 // A client of the wrong kind reads why it cannot work.
 func TestTLSMismatch(t *testing.T) {
 	t.Run("TLS on the plaintext port", func(t *testing.T) {
 		var told refusals
 		c := wired(t, &backend{}, wire.Config{TLS: serverTLS(), Refused: told.take}).dial(t)
-		hello := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
 		c.expect("220")
-		go hello.Handshake()
+		c.send(clientHello(t))
 		c.expect("500 5.5.1 TLS here begins with STARTTLS", "")
 		if told.kinds() != wire.KindTLSMismatch {
 			t.Errorf("reported %q", told.kinds())

@@ -1,7 +1,7 @@
 // Package store keeps the registry in a key-value bucket of the bus: typed
 // entries, changed by compare-and-set, and followed live as snapshots.
 //
-// Keys: device.<name with "." as "~">, credential.<name in base32>. Values are
+// Keys: device.<name with "." as "=">, credential.<name in base32>. Values are
 // JSON. Devices of the configuration file are merged into every snapshot; a
 // file entry wins over a command entry of the same name.
 package store
@@ -151,7 +151,7 @@ func (s *Store) PutDevice(ctx context.Context, d *registry.Device) error {
 			return fmt.Errorf("device %s %w", d.Name, ErrFromFile)
 		}
 	}
-	key := devicePrefix + queue.DestinationToken(d.Name)
+	key := deviceKey(d.Name)
 	value, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("write device %s: %w", d.Name, err)
@@ -195,6 +195,9 @@ func (s *Store) DeleteCredential(ctx context.Context, name string) error {
 	}
 	return nil
 }
+
+// deviceKey writes a name as one token of the letters that a key may have.
+func deviceKey(name string) string { return devicePrefix + strings.ReplaceAll(name, ".", "=") }
 
 // credentialKey keeps names with "/", "@" and anything else in one token.
 func credentialKey(name string) string {

@@ -178,7 +178,7 @@ func status(r Report) string {
 }
 
 // statusCode is the Status field: a failed action has a permanent class. What
-// expired has X.4.7, unless the last reply says more (RFC 3463 §3.5).
+// expired has X.4.7 (RFC 3463 §3.5); the last reply is in Diagnostic-Code.
 func statusCode(kind event.FailureKind, reply smtp.Reply) string {
 	if kind == event.KindExpired {
 		return "5.4.7"
