@@ -18,10 +18,10 @@ var ErrUnusable = errors.New("unusable journal")
 type Tail int
 
 const (
-	// Whole: the file must end with a newline; used for the ledger export,
+	// Whole means that the file must end with a newline; used for the ledger export,
 	// where a missing end may hide rows.
 	Whole Tail = iota
-	// MayBeCut: an unfinished last line is left out; used for the journals
+	// MayBeCut means that an unfinished last line is left out; used for the journals
 	// of programs that may be killed.
 	MayBeCut
 )

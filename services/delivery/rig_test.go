@@ -204,7 +204,7 @@ func (r *rig) stored(stream string) int {
 	return int(s.CachedInfo().State.Msgs)
 }
 
-// eventually waits until DELIVER is empty: every job is acknowledged.
+// drained waits until DELIVER is empty: every job is acknowledged.
 func (r *rig) drained() {
 	r.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -255,7 +255,7 @@ func deliveries(t *testing.T, mx *smtptest.MX, n int) []smtptest.Delivery {
 	return got
 }
 
-// said reports how many lines of all sessions begin so.
+// lines is how many lines of all sessions begin so.
 func lines(mx *smtptest.MX, prefix string) (n int) {
 	for _, t := range mx.Transcripts() {
 		for _, l := range t.Lines() {

@@ -48,8 +48,8 @@ func TestHandledTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(server.Deliveries()); n != 1 {
-		t.Errorf("%d copies", n)
+	if c := server.Counts(); c.Stored != 1 || c.RefusedRcpt != 2 {
+		t.Errorf("sent again: %+v", c)
 	}
 	r.await(j, event.Delivered)
 	r.await(j, event.Failed)

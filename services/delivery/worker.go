@@ -155,10 +155,7 @@ var errUncounted = errors.New("attempt does not count")
 
 // deliver makes the attempt and stores what follows from it.
 func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error {
-	begun := time.Now()
-	a.run(ctx)
-	took := time.Since(begun)
-	w.limits.leave(job.Destination, took, a.reached() || took < time.Second)
+	took := w.attempt(ctx, job, a)
 	if a.cut != nil && !a.anyDecided() {
 		w.metrics.attempts.WithLabelValues("cut").Inc()
 		return fmt.Errorf("deliver %s to %s: %w: %w", job.ID, job.Destination, errUncounted, a.cut)
@@ -173,6 +170,19 @@ func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error 
 	w.metrics.attempts.WithLabelValues(class(a.endings)).Inc()
 	w.metrics.seconds.WithLabelValues(class(a.endings)).Observe(took.Seconds())
 	return w.settle(ctx, job, a, c)
+}
+
+// attempt makes the attempt and gives the place at its destination back,
+// whatever happens. Only a slow failure counts against the destination: a
+// refused connection keeps nobody waiting.
+func (w *worker) attempt(ctx context.Context, job *event.Job, a *attempt) (took time.Duration) {
+	begun := time.Now()
+	defer func() {
+		took = time.Since(begun)
+		w.limits.leave(job.Destination, took, a.reached() || took < time.Second)
+	}()
+	a.run(ctx)
+	return took
 }
 
 // settle decides what follows, remembers it, and stores it.

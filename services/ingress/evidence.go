@@ -32,11 +32,11 @@ type evidenceKey struct {
 }
 
 const (
-	evidenceQueue   = 4096
-	evidenceSingles = 20
-	evidenceMinute  = time.Minute
-	evidencePeers   = 10_000          // tallies at once; strangers beyond share one
-	evidenceFinish  = 2 * time.Second // for what is left when the process stops
+	evidenceQueue    = 4096
+	evidenceSingles  = 20
+	evidenceMinute   = time.Minute
+	evidencePeers    = 10_000          // tallies at once; strangers beyond share one
+	evidencePatience = 2 * time.Second // for one of them, and for all that are left at the end
 )
 
 func newEvidence(keep func(context.Context, event.Refusal) error, log zerolog.Logger, dropped prometheus.Counter) *evidence {
@@ -68,14 +68,15 @@ func (e *evidence) add(r event.Refusal) {
 func (e *evidence) run(ctx context.Context) {
 	minute := time.NewTicker(evidenceMinute)
 	defer minute.Stop()
+	kept := context.WithoutCancel(ctx) // what is being stored when ctx ends is stored
 	for {
 		select {
 		case r := <-e.queue:
-			e.take(ctx, r)
+			e.take(kept, r)
 		case <-minute.C:
-			e.settle(ctx)
+			e.settle(kept)
 		case <-ctx.Done():
-			e.finish(context.WithoutCancel(ctx))
+			e.finish(kept)
 			return
 		}
 	}
@@ -107,7 +108,7 @@ func (e *evidence) settle(ctx context.Context) {
 }
 
 func (e *evidence) finish(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, evidenceFinish)
+	ctx, cancel := context.WithTimeout(ctx, evidencePatience)
 	defer cancel()
 	for len(e.queue) > 0 {
 		e.take(ctx, <-e.queue)
@@ -116,6 +117,8 @@ func (e *evidence) finish(ctx context.Context) {
 }
 
 func (e *evidence) store(ctx context.Context, r event.Refusal) {
+	ctx, cancel := context.WithTimeout(ctx, evidencePatience)
+	defer cancel()
 	if err := e.keep(ctx, r); err != nil {
 		e.dropped.Add(float64(r.Count))
 		e.log.Warn().Err(err).Str("ref", string(r.Ref)).Msg("cannot keep evidence of a refusal")

@@ -350,7 +350,7 @@ func (r *rig) each(stream string, visit func(*jetstream.RawStreamMsg)) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for seq := s.CachedInfo().State.FirstSeq; seq <= s.CachedInfo().State.LastSeq; seq++ {
+	for seq := max(1, s.CachedInfo().State.FirstSeq); seq <= s.CachedInfo().State.LastSeq; seq++ {
 		m, err := s.GetMsg(r.t.Context(), seq)
 		if err != nil {
 			r.t.Fatal(err)

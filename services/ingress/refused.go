@@ -94,8 +94,11 @@ func referred(r smtp.Reply, ref mail.Ref, helpURL string) smtp.Reply {
 // refusedByWire gives what wire refuses a reference and keeps the evidence:
 // connect and TLS failures can be explained, too.
 func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
-	ref := mail.NewRef()
 	in.metrics.refused("wire", w.Kind)
+	if w.Kind == wire.KindShutdown { // nobody's fault, and everybody's at once
+		return w.Reply
+	}
+	ref := mail.NewRef()
 	reason := ""
 	if w.Err != nil {
 		reason = w.Err.Error()

@@ -61,9 +61,6 @@ const (
 // of life in the workers bucket.
 const WorkerTTL = 15 * time.Second
 
-// Lanes, most urgent first.
-var lanes = [...]mail.Lane{mail.LaneAlert, mail.LaneNormal}
-
 // MailStream is the name of MAIL shard n, BodyStream that of its chunks.
 func MailStream(n int) string { return "MAIL_" + strconv.Itoa(n) }
 

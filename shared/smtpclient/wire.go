@@ -44,7 +44,7 @@ func newWire(conn net.Conn, block time.Duration) *wire {
 func (w *wire) begin(ctx context.Context) error {
 	if w.broken != nil {
 		// Not wrapped: an old 421 is no verdict on what comes now.
-		return fmt.Errorf("%w: %v", ErrUnusable, w.broken)
+		return fmt.Errorf("%w: %s", ErrUnusable, w.broken.Error())
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -46,17 +46,6 @@ func pathEnd(s string) int {
 	return -1
 }
 
-// parameter finds KEYWORD=value or KEYWORD among the parameters.
-func parameter(parameters []string, keyword string) (value string, ok bool) {
-	for _, p := range parameters {
-		key, value, _ := strings.Cut(p, "=")
-		if strings.EqualFold(key, keyword) {
-			return value, true
-		}
-	}
-	return "", false
-}
-
 // Replies of an MX. Named ones of the product are used where they fit.
 var (
 	replyOK              = smtp.Reply{Code: 250, Enhanced: "0.0", Text: "OK"}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +170,7 @@ func TestSandbox(t *testing.T) {
 	s.expectRefusedForProduction(t)
 }
 
-// expectTrace waits for lines of `trace`, each with all its words, in that order.
+// expectTrace waits for lines of `trace`, each with all its words.
 func (s *Sandbox) expectTrace(t *testing.T, id string, lines ...[]string) {
 	t.Helper()
 	world.WaitFor(t, "the trace of "+id, func(context.Context) error {
@@ -177,16 +178,10 @@ func (s *Sandbox) expectTrace(t *testing.T, id string, lines ...[]string) {
 		if code != 0 {
 			return fmt.Errorf("exit %d: %s", code, errs)
 		}
-		rest := strings.Split(out, "\n")
-	next:
 		for _, words := range lines {
-			for i, line := range rest {
-				if containsAll(line, words) {
-					rest = rest[i+1:]
-					continue next
-				}
+			if !slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool { return containsAll(line, words) }) {
+				return fmt.Errorf("no line %q in\n%s", words, out)
 			}
-			return fmt.Errorf("no line %q in its place in\n%s", words, out)
 		}
 		return nil
 	})

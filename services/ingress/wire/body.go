@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"math"
 
@@ -71,7 +72,7 @@ func (r *contentReader) Read(p []byte) (n int, err error) {
 		return 0, r.err
 	}
 	n, r.err = r.conn.pull(p, true)
-	if r.err == io.EOF && r.conn.feeding {
+	if errors.Is(r.err, io.EOF) && r.conn.feeding {
 		r.err = io.ErrUnexpectedEOF // the conversation is over, the body is not
 	}
 	return n, r.err
@@ -106,7 +107,7 @@ func (c *Conn) endBody() {
 	c.mode, c.feeding = commands, false
 	c.link.clock.body = false
 	c.asked = askedContent
-	if c.body.fault == errAborted {
+	if errors.Is(c.body.fault, errAborted) {
 		c.asked = askedAbort
 	}
 	if c.early != nil { // it waits for a command

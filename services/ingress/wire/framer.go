@@ -60,7 +60,7 @@ const (
 // frameRoom left, the body has ended, or a fault was found.
 func (f *framer) frame(dst, src []byte) (written, used int) {
 	before := f.fault
-	for used < len(src) && len(dst)-written >= frameRoom && f.state != ended && f.fault == before {
+	for used < len(src) && len(dst)-written >= frameRoom && f.state != ended && f.fault == before { //nolint:errorlint // identity: is it still the same fault?
 		if f.state == inLine {
 			n, m := f.text(dst[written:], src[used:])
 			written += n
@@ -174,7 +174,7 @@ func (f *framer) finish(dst []byte) (written int) {
 	if f.open && f.fault == nil {
 		written += f.endLine(dst[written:])
 	}
-	if f.fault == before {
+	if f.fault == before { //nolint:errorlint // identity: a fault of the line just ended
 		f.state = ended
 	}
 	return written

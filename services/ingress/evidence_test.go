@@ -1,0 +1,130 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queuetest"
+)
+
+// keeper is a REFUSED in memory.
+type keeper struct {
+	kept []event.Refusal
+	fail error
+}
+
+func (k *keeper) keep(_ context.Context, r event.Refusal) error {
+	if k.fail == nil {
+		k.kept = append(k.kept, r)
+	}
+	return k.fail
+}
+
+// count is the refusals kept, singly and together.
+func (k *keeper) count() (singly, together int) {
+	for _, r := range k.kept {
+		if r.Count == 1 {
+			singly++
+		}
+		together += r.Count
+	}
+	return singly, together
+}
+
+func (k *keeper) evidence(t *testing.T) *evidence {
+	return newEvidence(k.keep, queuetest.Log(t), prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"}))
+}
+
+func refusalFrom(address, rule string) event.Refusal {
+	return event.Refusal{Ref: mail.NewRef(), Stage: "rcpt", Rule: rule, Count: 1, Facts: authz.Facts{Address: netip.MustParseAddr(address)}}
+}
+
+// Of one address and minute the first 20 are kept singly, whatever they were
+// for, the rest counted by rule; the next minute begins anew.
+func TestEvidenceOfOneAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		k := &keeper{}
+		e := k.evidence(t)
+		done := make(chan struct{})
+		go func() { defer close(done); e.run(ctx) }()
+		for i := range 50 {
+			e.add(refusalFrom("192.0.2.1", []string{"sender", "not-registered"}[i%2]))
+		}
+		e.add(refusalFrom("192.0.2.2", "sender"))
+		synctest.Wait()
+		if singly, together := k.count(); singly != 21 || together != 21 {
+			t.Errorf("at first %d singly, %d together", singly, together)
+		}
+		time.Sleep(evidenceMinute)
+		synctest.Wait()
+		if _, together := k.count(); len(k.kept) != 23 || together != 51 {
+			t.Errorf("after a minute %d records of %d refusals", len(k.kept), together)
+		}
+		e.add(refusalFrom("192.0.2.1", "sender"))
+		synctest.Wait()
+		if len(k.kept) != 24 {
+			t.Error("the next minute does not begin anew")
+		}
+		for range 30 {
+			e.add(refusalFrom("192.0.2.1", "sender"))
+		}
+		cancel()
+		<-done
+		if _, together := k.count(); together != 82 {
+			t.Errorf("%d refusals kept at the stop, want 82", together)
+		}
+	})
+}
+
+// Addresses without end use bounded memory and stay counted.
+func TestEvidenceOfManyAddresses(t *testing.T) {
+	k := &keeper{}
+	e := k.evidence(t)
+	address := netip.MustParseAddr("10.0.0.0")
+	for range evidencePeers + 500 {
+		address = address.Next()
+		e.take(t.Context(), refusalFrom(address.String(), "sender"))
+	}
+	if len(e.singles) > evidencePeers+1 {
+		t.Errorf("%d tallies", len(e.singles))
+	}
+	e.settle(t.Context())
+	if _, together := k.count(); together != evidencePeers+500 || len(k.kept) != evidencePeers+evidenceSingles+1 {
+		t.Errorf("%d records of %d refusals", len(k.kept), together)
+	}
+	for i := range 100 { // one host of IPv6
+		a := netip.MustParseAddr("2001:db8::").As16()
+		a[15] = byte(i)
+		e.take(t.Context(), refusalFrom(netip.AddrFrom16(a).String(), "sender"))
+	}
+	if len(e.singles) != 1 {
+		t.Errorf("%d tallies for one /64", len(e.singles))
+	}
+}
+
+// What cannot be kept is counted as dropped, and no session waits for it.
+func TestEvidenceDropped(t *testing.T) {
+	k := &keeper{fail: errors.New("no store")}
+	e := k.evidence(t)
+	for range evidenceQueue + 7 {
+		e.add(refusalFrom("192.0.2.1", "sender"))
+	}
+	if got := testutil.ToFloat64(e.dropped); got != 7 {
+		t.Errorf("%v dropped from a full queue", got)
+	}
+	e.finish(t.Context())
+	if got := testutil.ToFloat64(e.dropped); got != evidenceQueue+7 {
+		t.Errorf("%v dropped in all", got)
+	}
+}
