@@ -191,6 +191,7 @@ func TestStoreDown(t *testing.T) {
 
 // Anything that is nobody's fault but ours is answered 4xx.
 func TestEveryTroubleIsTransient(t *testing.T) {
+	t.Parallel()
 	r := start(t)
 	for n := range queue.Shards {
 		if err := r.bus.JS.DeleteStream(t.Context(), queue.MailStream(n)); err != nil {

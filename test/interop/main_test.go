@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/postrider/postrider/test/world"
 )
 
 // needed are files of others, each with its Debian package.
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "the interop tests cannot run:\n  "+strings.Join(missing, "\n  "))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(world.Main(m))
 }
 
 // output runs a program to its end and returns its exit code and all that it

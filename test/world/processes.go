@@ -164,9 +164,22 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
+// directory is where the programs of a package's tests lie.
+var directory = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "postrider-bin") })
+
+// Main runs the tests of a package, for its TestMain, and removes what
+// Binaries built for them: some 200 MB.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if dir, err := directory(); err == nil {
+		os.RemoveAll(dir)
+	}
+	return code
+}
+
 // build builds the programs once for all tests of a package.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "postrider-bin")
+	dir, err := directory()
 	if err != nil {
 		return "", err
 	}
