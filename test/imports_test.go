@@ -78,7 +78,7 @@ func forbidden(from, to string) string {
 // drivers are the modules that few packages may import, so that they can be
 // replaced in one place.
 var drivers = map[string][]string{
-	"github.com/nats-io/nats-server/v2": {"shared/natsd"},
+	"github.com/nats-io/nats-server/v2": {"shared/natsd", "test/world"},
 	"github.com/miekg/dns":              {"shared/dnsx", "shared/dnstest"},
 	"github.com/emersion/go-smtp":       {"services/ingress", "services/ingress/wire"},
 	"github.com/emersion/go-msgauth":    {"services/signer"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,26 +20,32 @@ import (
 
 // keeper is a REFUSED in memory.
 type keeper struct {
-	kept []event.Refusal
 	fail error
+
+	mu   sync.Mutex
+	kept []event.Refusal
 }
 
 func (k *keeper) keep(_ context.Context, r event.Refusal) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.fail == nil {
 		k.kept = append(k.kept, r)
 	}
 	return k.fail
 }
 
-// count is the refusals kept, singly and together.
-func (k *keeper) count() (singly, together int) {
+// count is the records kept, those of one refusal, and the refusals in all.
+func (k *keeper) count() (records, singly, together int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, r := range k.kept {
 		if r.Count == 1 {
 			singly++
 		}
 		together += r.Count
 	}
-	return singly, together
+	return len(k.kept), singly, together
 }
 
 func (k *keeper) evidence(t *testing.T) *evidence {
@@ -63,17 +70,17 @@ func TestEvidenceOfOneAddress(t *testing.T) {
 		}
 		e.add(refusalFrom("192.0.2.2", "sender"))
 		synctest.Wait()
-		if singly, together := k.count(); singly != 21 || together != 21 {
+		if _, singly, together := k.count(); singly != 21 || together != 21 {
 			t.Errorf("at first %d singly, %d together", singly, together)
 		}
 		time.Sleep(evidenceMinute)
 		synctest.Wait()
-		if _, together := k.count(); len(k.kept) != 23 || together != 51 {
-			t.Errorf("after a minute %d records of %d refusals", len(k.kept), together)
+		if records, _, together := k.count(); records != 23 || together != 51 {
+			t.Errorf("after a minute %d records of %d refusals", records, together)
 		}
 		e.add(refusalFrom("192.0.2.1", "sender"))
 		synctest.Wait()
-		if len(k.kept) != 24 {
+		if records, _, _ := k.count(); records != 24 {
 			t.Error("the next minute does not begin anew")
 		}
 		for range 30 {
@@ -81,7 +88,7 @@ func TestEvidenceOfOneAddress(t *testing.T) {
 		}
 		cancel()
 		<-done
-		if _, together := k.count(); together != 82 {
+		if _, _, together := k.count(); together != 82 {
 			t.Errorf("%d refusals kept at the stop, want 82", together)
 		}
 	})
@@ -100,8 +107,8 @@ func TestEvidenceOfManyAddresses(t *testing.T) {
 		t.Errorf("%d tallies", len(e.singles))
 	}
 	e.settle(t.Context())
-	if _, together := k.count(); together != evidencePeers+500 || len(k.kept) != evidencePeers+evidenceSingles+1 {
-		t.Errorf("%d records of %d refusals", len(k.kept), together)
+	if records, _, together := k.count(); together != evidencePeers+500 || records != evidencePeers+evidenceSingles+1 {
+		t.Errorf("%d records of %d refusals", records, together)
 	}
 	for i := range 100 { // one host of IPv6
 		a := netip.MustParseAddr("2001:db8::").As16()

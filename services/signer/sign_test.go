@@ -122,7 +122,7 @@ func TestOversigned(t *testing.T) {
 		}
 	}
 	for change, want := range map[string]int{
-		"X-Anything: y\r\n" + signed: 2,
+		"X-Anything: y\r\n" + signed:                                     2,
 		strings.Replace(signed, "Page  one.", "Page\ttwo.", 1):           0,
 		strings.Replace(signed, "Page  one. ", "Page one.", 1):           2, // relaxed
 		strings.Replace(signed, "Subject: scan", "subject:  scan  ", 1):  2,

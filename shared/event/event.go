@@ -162,7 +162,7 @@ func Decode[E any, P interface {
 	if err := json.Unmarshal(data, e); err != nil {
 		return nil, fmt.Errorf("decode %T: %w", *e, err)
 	}
-	if v := e.schema(); v < Schema-1 || v > Schema+1 {
+	if v := e.schema(); v < max(1, Schema-1) || v > Schema+1 {
 		return nil, fmt.Errorf("decode %T: schema %d is not supported by this release (%d)", *e, v, Schema)
 	}
 	return (*E)(e), nil

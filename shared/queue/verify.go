@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,10 +24,36 @@ var ErrNotDurable = errors.New("the NATS server does not sync every write: set \
 var ErrSyncUnknown = errors.New("cannot verify that the NATS server has \"sync_interval: always\": " +
 	"set bus.system_credentials to a user of its system account, or let its monitoring port answer on the same host (http_port: 8222)")
 
-// VerifyDurable asks every server for its sync setting: over the system
+// ErrTooOld reports a NATS server without what the relay rests on: schedules,
+// and syncs that are kept through compaction.
+var ErrTooOld = errors.New("the NATS server is too old: 2.15.2 or later is needed")
+
+// oldest is the version of the oldest server that will do.
+var oldest = [3]int{2, 15, 2}
+
+// tooOld compares a version such as "2.15.2" or "2.16.0-preview.1". One that
+// cannot be read is a build of somebody's own, and theirs to answer for.
+func tooOld(version string) bool {
+	version, _, _ = strings.Cut(version, "-")
+	for i, part := range strings.SplitN(version, ".", 3) {
+		n, err := strconv.Atoi(part)
+		if err != nil || n > oldest[i] {
+			return false
+		}
+		if n < oldest[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// VerifyDurable refuses a server that is too old, then asks every server for its sync setting: over the system
 // account when credentials for it are given, else over the connection the
 // services use, else at the monitoring port of the server's host.
 func (b *Bus) VerifyDurable(ctx context.Context, systemCredentials string) error {
+	if v := b.NC.ConnectedServerVersion(); tooOld(v) {
+		return fmt.Errorf("%w, this is %s", ErrTooOld, v)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if systemCredentials != "" {

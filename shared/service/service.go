@@ -131,15 +131,21 @@ func NewInstance() string {
 	return strings.ReplaceAll(host, ".", "-") + "-" + strings.ToLower(rand.Text()[:6])
 }
 
-// Main runs services as a process of their own against bus.url and exits.
+// Main runs services as a process of their own against bus.url and exits. With
+// --healthcheck it asks such a process instead whether it is ready.
 func Main(services ...Service) {
 	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
 	file := flags.String("config", "", "configuration `file` (default: $POSTRIDER_CONFIG, ./postrider.yaml, /etc/postrider/postrider.yaml)")
+	healthcheck := flags.Bool("healthcheck", false, "ask the process that runs with this configuration whether it is ready: exit 0, or 1 and why not")
 	flags.Parse(os.Args[1:])
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	cfg, err := LoadConfig(*file)
-	if err == nil {
+	switch {
+	case err != nil:
+	case *healthcheck:
+		err = CheckHealth(ctx, cfg)
+	default:
 		err = RunRemote(ctx, cfg, services...)
 	}
 	if err != nil {
@@ -177,11 +183,7 @@ func RunRemote(ctx context.Context, cfg *config.Config, services ...Service) err
 	defer bus.Close()
 	metrics := telemetry.NewRegistry()
 	group := NewGroup(services...)
-	address := cfg.Metrics.Address
-	if a, ok := os.LookupEnv("POSTRIDER_METRICS"); ok {
-		address = a
-	}
-	ServeTelemetry(ctx, address, metrics, group.Check, log)
+	ServeTelemetry(ctx, telemetryAddress(cfg), metrics, group.Check, log)
 	go func() {
 		select {
 		case <-group.Ready():
@@ -214,6 +216,7 @@ const connectPatience = 30 * time.Second
 func Connect(ctx context.Context, cfg *config.Config, name string, log zerolog.Logger) (*queue.Bus, error) {
 	var bus *queue.Bus
 	give := time.Now().Add(connectPatience)
+	waiting := false
 	for {
 		var err error
 		bus, err = queue.Connect(queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, Name: name, Log: log})
@@ -223,7 +226,10 @@ func Connect(ctx context.Context, cfg *config.Config, name string, log zerolog.L
 		if time.Now().After(give) {
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
-		log.Warn().Err(err).Msg("waiting for the bus")
+		if !waiting {
+			waiting = true
+			log.Warn().Err(err).Dur("patience", connectPatience).Msg("waiting for the bus")
+		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()

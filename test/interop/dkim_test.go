@@ -32,9 +32,11 @@ func signed(t *testing.T, p *Peers) {
 		p.send(s.header+message("shape "+s.name, s.body), "anna@post.test", "anna@dots.test")
 	}
 	for _, s := range shapes {
-		for _, letter := range p.Postfix.Wait(t, "shape "+s.name, 2) {
-			expectBody(t, letter, s.body)
-			p.Verifiers.Accept(t, s.name, letter.Raw())
+		letters := p.Postfix.Wait(t, "shape "+s.name, 2)
+		expectBody(t, letters[0], s.body)
+		p.Verifiers.Accept(t, s.name, letters[0].Raw())
+		if chunks, lines := letters[0].Sent(t), letters[1].Sent(t); chunks != lines {
+			t.Errorf("%s: sent in chunks and in lines it is not the same:\n%q\n%q", s.name, head(chunks), head(lines))
 		}
 	}
 }

@@ -40,7 +40,7 @@ func TestPostfixAsSeparateProcesses(t *testing.T) { withPostfix(t, world.Process
 // withPostfix plays the scenarios on one relay and one Postfix.
 func withPostfix(t *testing.T, drive world.Driver) {
 	w := world.New(t, drive, func(c *config.Config) {
-		c.Delivery.RequireTLS = append(c.Delivery.RequireTLS, config.RequireTLS{Domain: "unforced.test", Level: config.TLSEncrypt})
+		c.Delivery.RequireTLS = append(c.Delivery.RequireTLS, config.RequireTLS{Domain: "forced.test", Level: config.TLSEncrypt})
 	})
 	if err := w.DNS.Set(postZones); err != nil {
 		t.Fatal(err)

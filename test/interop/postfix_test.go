@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/postrider/postrider/shared/mail"
@@ -190,6 +191,16 @@ type Letter struct {
 
 // Raw is the message as it lies in the mailbox, with CRLF.
 func (l Letter) Raw() string { return string(l.Header) + "\r\n" + l.Body }
+
+// Sent is what the relay sent: all from its first signature on.
+func (l Letter) Sent(t testing.TB) string {
+	t.Helper()
+	at := strings.Index(l.Raw(), "\r\nDKIM-Signature:")
+	if at < 0 {
+		t.Fatalf("no signature in\n%s", l.Header)
+	}
+	return l.Raw()[at+2:]
+}
 
 // Letters are all messages in the mailboxes.
 func (p *Postfix) Letters(t testing.TB) []Letter {
