@@ -187,6 +187,7 @@ func banner(out io.Writer, cfg *config.Config) {
 	fmt.Fprintf(w, "  %-22s data\n", cfg.Relay.Data)
 	if cfg.Sandbox {
 		fmt.Fprintf(w, `
+Any name and password will do for AUTH (on TLS), and none, too: a real relay asks.
 Send a message (or point your program at 127.0.0.1:2525):
   swaks --server 127.0.0.1:2525 --from me@example.test --to you@example.test
 See it as the recipient would:

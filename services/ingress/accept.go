@@ -83,7 +83,7 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	defer w.Discard()
 	at := time.Now().UTC()
 	prefix, messageID := complete(s.trace(id, at), header, id, s.in.cfg.Relay.Hostname, at)
-	for _, part := range [][]byte{prefix, header, lineEnd(header), separator, start[body:]} {
+	for _, part := range [][]byte{prefix, header, separator, start[body:]} {
 		if _, err := w.Write(part); err != nil {
 			return err
 		}
@@ -106,16 +106,8 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 }
 
 // separator ends the header section; where the client sent none it is added.
+// The last line of the header is complete: wire sees to that.
 var separator = []byte("\r\n")
-
-// lineEnd completes a header whose last line the content ended in, which BDAT
-// allows.
-func lineEnd(header mail.Header) []byte {
-	if len(header) == 0 || header[len(header)-1] == '\n' {
-		return nil
-	}
-	return separator
-}
 
 // copyBody streams the rest of the content, telling apart a client that fails
 // and a store that does.

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"regexp"
@@ -85,6 +86,22 @@ func TestContent(t *testing.T) {
 				t.Errorf("size %d of %d, %d chunks", got.Size, len(got.content), len(got.Chunks))
 			}
 		})
+	}
+}
+
+// By BDAT a content may end within a line, also within its header (RFC 3030).
+func TestContentWithoutLineEnd(t *testing.T) {
+	r := start(t)
+	for sent, kept := range map[string]string{
+		"Message-ID: <1@x>\r\nDate: now":            "Message-ID: <1@x>\r\nDate: now\r\n\r\n",
+		"Date: now\r\nMessage-ID: <1@x>\r\n\r\nend": "Date: now\r\nMessage-ID: <1@x>\r\n\r\nend\r\n",
+	} {
+		c := r.begin(campus, "anna@campus.test")
+		c.write(fmt.Sprintf("BDAT %d LAST\r\n%s", len(sent), sent))
+		id := c.queued(c.reply())
+		if content := r.stored()[id].content; !strings.HasSuffix(content, kept) {
+			t.Errorf("sent %q, stored %q", sent, content)
+		}
 	}
 }
 

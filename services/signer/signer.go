@@ -96,14 +96,15 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 		return fmt.Errorf("sign %s: %w", a.QueueID, err)
 	}
 	s.metrics.seconds.Observe(time.Since(started).Seconds())
-	if err := s.publish(ctx, jobs(a, fields)); err != nil {
-		return err
-	}
 	r := event.Record{Stage: event.StageSigner, Outcome: event.Signed, QueueID: a.QueueID}
 	for _, k := range keys {
 		r.Signatures = append(r.Signatures, k.String())
 	}
-	return s.bus.Record(ctx, "", r)
+	// The record comes first, so that no delivery stands before it in the books.
+	if err := s.bus.Record(ctx, "", r); err != nil {
+		return err
+	}
+	return s.publish(ctx, jobs(a, fields))
 }
 
 func (s *Signer) publish(ctx context.Context, jobs []event.Job) error {

@@ -28,7 +28,7 @@ type Outcome string
 const (
 	Entered Outcome = "accepted" // policy: the message is in the books
 	Refused Outcome = "refused"  // policy: changed its mind after the 250; a report follows
-	Signed  Outcome = "signed"   // signer: jobs are published
+	Signed  Outcome = "signed"   // signer: signed, its jobs follow
 	Delayed Outcome = "delayed"  // delivery: another attempt is scheduled
 	Failed  Outcome = "failed"   // delivery: will not be served; a report follows
 	Retried Outcome = "retried"  // operator: expedited

@@ -70,9 +70,10 @@ func (b *Bus) publish(ctx context.Context, m *nats.Msg, id string, opts ...jetst
 }
 
 // PublishLater stores an event that is delivered to target at the given time.
-// The schedule has a subject of its own; publishing it again replaces it.
+// The schedule has a subject of its own; publishing it again replaces it. The
+// server counts whole seconds: at is rounded up, so that nothing comes early.
 func (b *Bus) PublishLater(ctx context.Context, subject, target, id string, data []byte, at time.Time) (Position, error) {
-	return b.Publish(ctx, subject, id, data, jetstream.WithScheduleAt(at), jetstream.WithScheduleTarget(target))
+	return b.Publish(ctx, subject, id, data, jetstream.WithScheduleAt(at.Add(time.Second-1).Truncate(time.Second)), jetstream.WithScheduleTarget(target))
 }
 
 // Record writes one line of the ledger. key names what is recorded, so that

@@ -280,17 +280,6 @@ func TestEnsureIsRepeatable(t *testing.T) {
 	}
 }
 
-func TestVerifyDurable(t *testing.T) {
-	server := queuetest.Server(t, t.TempDir())
-	bus := queuetest.Connect(t, server)
-	// The made user of the embedded server is in no system account: nobody can
-	// say, which is not "durable".
-	err := bus.VerifyDurable(t.Context(), "")
-	if err == nil || !strings.Contains(err.Error(), "sync_interval: always") {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestLaterSubjectIsOneDestinationToken(t *testing.T) {
 	if got := queue.LaterSubject("mx.example.test", "ID-0"); strings.Count(got, ".") != 4 || !strings.Contains(got, "mx~example~test") {
 		t.Error(got)

@@ -21,8 +21,11 @@ import (
 var ErrNotDurable = errors.New("the NATS server does not sync every write: set \"sync_interval: always\" in its jetstream block")
 
 // ErrSyncUnknown reports that nobody could say whether the server syncs.
-var ErrSyncUnknown = errors.New("cannot verify that the NATS server has \"sync_interval: always\": " +
-	"set bus.system_credentials to a user of its system account, or let its monitoring port answer on the same host (http_port: 8222)")
+var ErrSyncUnknown = errors.New("cannot verify that the NATS server has \"sync_interval: always\" in its jetstream block, and a publish costs no more than one without a sync: " +
+	"set it; then set bus.system_credentials to a user of the system account, or let the monitoring port answer on the server's host (http_port: 8222)")
+
+// ErrSystemAccess reports system credentials that open nothing.
+var ErrSystemAccess = errors.New("bus.system_credentials do not open the system account of the NATS server")
 
 // ErrTooOld reports a NATS server without what the relay rests on: schedules,
 // and syncs that are kept through compaction.
@@ -47,9 +50,10 @@ func tooOld(version string) bool {
 	return false
 }
 
-// VerifyDurable refuses a server that is too old, then asks every server for its sync setting: over the system
-// account when credentials for it are given, else over the connection the
-// services use, else at the monitoring port of the server's host.
+// VerifyDurable refuses a server that is too old, then asks every server for
+// its sync setting: over the system account when credentials for it are given,
+// else over the connection the services use, else at the monitoring port of
+// the server's host. Where nobody answers it is measured (probe.go).
 func (b *Bus) VerifyDurable(ctx context.Context, systemCredentials string) error {
 	if v := b.NC.ConnectedServerVersion(); tooOld(v) {
 		return fmt.Errorf("%w, this is %s", ErrTooOld, v)
@@ -59,11 +63,11 @@ func (b *Bus) VerifyDurable(ctx context.Context, systemCredentials string) error
 	if systemCredentials != "" {
 		auth, err := credentials(systemCredentials)
 		if err != nil {
-			return fmt.Errorf("bus.system_credentials: %w", err)
+			return fmt.Errorf("%w: %w", ErrSystemAccess, err)
 		}
 		nc, err := nats.Connect(b.NC.ConnectedUrl(), append(auth, nats.Name("postrider verify"))...)
 		if err != nil {
-			return fmt.Errorf("connect with bus.system_credentials: %w", err)
+			return fmt.Errorf("%w: %w", ErrSystemAccess, err)
 		}
 		defer nc.Close()
 		return askSystem(ctx, nc)
@@ -71,7 +75,10 @@ func (b *Bus) VerifyDurable(ctx context.Context, systemCredentials string) error
 	if err := askSystem(ctx, b.NC); !errors.Is(err, ErrSyncUnknown) {
 		return err
 	}
-	return askMonitor(ctx, b.NC.ConnectedUrl())
+	if err := askMonitor(ctx, b.NC.ConnectedUrl()); !errors.Is(err, ErrSyncUnknown) {
+		return err
+	}
+	return b.probe(ctx)
 }
 
 type jsConfig struct {

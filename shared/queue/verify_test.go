@@ -1,6 +1,12 @@
 package queue
 
-import "testing"
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
 
 func TestTooOld(t *testing.T) {
 	for version, want := range map[string]bool{
@@ -10,5 +16,46 @@ func TestTooOld(t *testing.T) {
 		if got := tooOld(version); got != want {
 			t.Errorf("tooOld(%q) = %v", version, got)
 		}
+	}
+}
+
+// A server that nobody may ask is measured. The one that does not sync is
+// never taken for durable; that the other is recognised depends on its store.
+func TestProbeRefusesLazyServer(t *testing.T) {
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go ns.Start()
+	t.Cleanup(func() {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	})
+	if !ns.ReadyForConnections(10 * time.Second) {
+		t.Fatal("no server")
+	}
+	bus, err := Connect(Connection{URL: ns.ClientURL(), Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	if err := bus.probe(t.Context()); !errors.Is(err, ErrSyncUnknown) {
+		t.Errorf("got %v, want ErrSyncUnknown", err)
+	}
+	for info := range bus.JS.ListStreams(t.Context()).Info() {
+		t.Errorf("stream %s is left over", info.Config.Name)
+	}
+}
+
+func TestSlower(t *testing.T) {
+	series := func(d time.Duration) []time.Duration {
+		out := make([]time.Duration, 60)
+		for i := range out {
+			out[i] = d + time.Duration(i)*time.Microsecond
+		}
+		return out
+	}
+	if !slower(series(400*time.Microsecond), series(100*time.Microsecond)) || slower(series(115*time.Microsecond), series(100*time.Microsecond)) {
+		t.Error("wrong answer")
 	}
 }

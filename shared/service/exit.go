@@ -49,7 +49,7 @@ func ExitCode(err error) int {
 	case errors.As(err, &exit):
 		return exit.Code
 	case errors.As(err, &problems), errors.Is(err, ErrNoBus),
-		errors.Is(err, queue.ErrNotDurable), errors.Is(err, queue.ErrSyncUnknown), errors.Is(err, queue.ErrTooOld),
+		errors.Is(err, queue.ErrNotDurable), errors.Is(err, queue.ErrSyncUnknown), errors.Is(err, queue.ErrTooOld), errors.Is(err, queue.ErrSystemAccess),
 		errors.Is(err, natsd.ErrPurpose):
 		return ExitUsage
 	case errors.Is(err, natsd.ErrInUse):

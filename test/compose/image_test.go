@@ -4,6 +4,8 @@ package compose
 
 import (
 	"archive/tar"
+	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -37,7 +39,11 @@ func (e *engine) entries(image string) []string {
 		if !slices.Contains(manifest[0].Layers, name) {
 			return nil
 		}
-		return walk(tar.NewReader(r), func(h *tar.Header, _ io.Reader) error {
+		layer, err := unpacked(r)
+		if err != nil {
+			return err
+		}
+		return walk(tar.NewReader(layer), func(h *tar.Header, _ io.Reader) error {
 			all = append(all, h.Name)
 			return nil
 		})
@@ -57,6 +63,15 @@ func (e *engine) each(file string, do func(name string, r io.Reader) error) {
 	if err := walk(tar.NewReader(f), func(h *tar.Header, r io.Reader) error { return do(strings.TrimPrefix(h.Name, "./"), r) }); err != nil {
 		e.t.Fatal(err)
 	}
+}
+
+// unpacked is a layer as a tar file; engines differ in whether they compress.
+func unpacked(r io.Reader) (io.Reader, error) {
+	layer := bufio.NewReader(r)
+	if magic, err := layer.Peek(2); err != nil || string(magic) != "\x1f\x8b" { // RFC 1952 §2.3.1
+		return layer, err
+	}
+	return gzip.NewReader(layer)
 }
 
 func walk(r *tar.Reader, do func(*tar.Header, io.Reader) error) error {

@@ -318,6 +318,7 @@ func TestClean(t *testing.T) {
 
 func FuzzCompose(f *testing.F) {
 	f.Add(550, "1.1", "No such user", "mx.test [192.0.2.1]", "x", "orig", "From: a@b\r\nMessage-ID: <1>\r\n", true)
+	f.Add(550, "1.1\r\nX: y", "t", "mx.test", "x", "", "", true)
 	f.Add(451, "1.1\r\nX: y", "a\r\nB: c", "m\r\nx", "a\"b", "\r\n", "Subject: \xff\r\n\n \r x: y", false)
 	f.Add(0, "", "", "", "", "", "", false)
 	f.Add(559, "", "\n\n--report", " ", "\u00fc", "\u2028", "--report-0: x\r\n\r\n", true)

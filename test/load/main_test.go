@@ -1,0 +1,12 @@
+//go:build load
+
+package load
+
+import (
+	"os"
+	"testing"
+
+	"github.com/postrider/postrider/test/world"
+)
+
+func TestMain(m *testing.M) { os.Exit(world.Main(m)) }

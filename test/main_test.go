@@ -1,0 +1,10 @@
+package test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/postrider/postrider/test/world"
+)
+
+func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
