@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/shared/authz"
@@ -119,18 +118,14 @@ func (p *Policy) commit(ctx context.Context, e *event.Admitted) (*event.Admitted
 
 // earlier reads the decision of an earlier run.
 func (p *Policy) earlier(ctx context.Context, at queue.Position) (*event.Admitted, error) {
-	stream, err := p.bus.JS.Stream(ctx, at.Stream)
-	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", at.Stream, err)
-	}
-	stored, err := stream.GetMsg(ctx, at.Seq)
-	if errors.Is(err, jetstream.ErrMsgNotFound) { // purged: all that followed from it is settled
+	stored, err := p.bus.Read(ctx, at.Stream, at.Seq)
+	if errors.Is(err, queue.ErrContentGone) { // purged: all that followed from it is settled
 		return &event.Admitted{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s/%d: %w", at.Stream, at.Seq, err)
+		return nil, err
 	}
-	return event.Decode[event.Admitted](stored.Data)
+	return event.Decode[event.Admitted](stored)
 }
 
 // report asks for a report to the sender about recipients refused after all.

@@ -202,7 +202,7 @@ var ErrContentGone = errors.New("content is no longer stored")
 // Content opens a stored content. Reading streams it chunk by chunk, with one
 // chunk read ahead.
 func (b *Bus) Content(ctx context.Context, ref event.ContentRef) (*event.Accepted, io.ReadCloser, error) {
-	data, err := b.get(ctx, ref.Stream, ref.Seq)
+	data, err := b.Read(ctx, ref.Stream, ref.Seq)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,8 +219,9 @@ func (b *Bus) Content(ctx context.Context, ref event.ContentRef) (*event.Accepte
 	return a, r, nil
 }
 
-// get reads one message by its sequence.
-func (b *Bus) get(ctx context.Context, stream string, seq uint64) ([]byte, error) {
+// Read reads one message of a stream by its sequence; ErrContentGone says that
+// it is no longer there.
+func (b *Bus) Read(ctx context.Context, stream string, seq uint64) ([]byte, error) {
 	s, err := b.stream(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", stream, err)
@@ -273,7 +274,7 @@ func (r *chunkReader) fetch() {
 	r.chunks = r.chunks[1:]
 	next := make(chan chunkData, 1)
 	go func() {
-		data, err := r.bus.get(r.ctx, r.stream, c.Seq)
+		data, err := r.bus.Read(r.ctx, r.stream, c.Seq)
 		if err == nil && len(data) != c.Size {
 			err = fmt.Errorf("read %s/%d: %d octets instead of %d", r.stream, c.Seq, len(data), c.Size)
 		}
