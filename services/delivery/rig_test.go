@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -230,17 +229,6 @@ func mx(t *testing.T, last, port int, o smtptest.Options) *smtptest.MX {
 	}
 	o.Transcripts = true
 	return smtptest.Start(t, o)
-}
-
-// silent is a port of 127.0.0.<last> on which nobody listens.
-func silent(t *testing.T, last int) int {
-	t.Helper()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:0", last))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // deliveries waits for n messages.
