@@ -49,6 +49,8 @@ type attempt struct {
 	troubles []trouble
 	connects int
 	sessions int
+	// last is what the recipients that no host decided about were told.
+	last trouble
 	// cut is why the attempt ended early for reasons of ours. Recipients may
 	// be left open then.
 	cut error
@@ -112,7 +114,8 @@ func (a *attempt) run(ctx context.Context) {
 		a.cut = context.Cause(ctx)
 	}
 	if a.cut == nil {
-		settleOpen(a.endings, worst(a.troubles))
+		a.last = worst(a.troubles)
+		settleOpen(a.endings, a.last)
 	}
 }
 

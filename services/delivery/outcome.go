@@ -16,6 +16,7 @@ var (
 	replyRouteLoop   = smtp.Reply{Code: 451, Enhanced: "4.6", Text: "Route of this destination leads back to this relay"}
 	replyNoDANE      = smtp.Reply{Code: 451, Enhanced: "7.10", Text: "Destination needs DANE, which this relay cannot check"}
 	replyNoRoute     = smtp.Reply{Code: 451, Enhanced: "4.4", Text: "Relay may deliver by configured routes only"}
+	replyUntrusted   = smtp.Reply{Code: 451, Enhanced: "7.10", Text: "Encryption needed, but the destination's certificate is not valid for its name"}
 	replyContentGone = smtp.Reply{Code: 451, Enhanced: "3.0", Text: "Relay cannot read the message, its operator must help"}
 	replyCutShort    = smtp.Reply{Code: 451, Enhanced: "3.2", Text: "Relay was stopped during delivery"}
 )
@@ -53,7 +54,7 @@ func (e *ending) record(textLimit int) event.RecipientRecord {
 	reply.Text = clip(reply.Text, textLimit)
 	return event.RecipientRecord{
 		Address: e.Address, Original: e.Original, Reply: reply, RemoteMTA: e.at.mta, TLS: e.at.tls,
-		PossibleDuplicate: e.fate == delivered && e.doubt,
+		PossibleDuplicate: e.doubt,
 	}
 }
 
@@ -111,6 +112,8 @@ func troubleOf(err error, at witness) trouble {
 		return trouble{reply: said.Reply, at: at, cause: err}
 	case errors.As(err, &said):
 		return trouble{reply: said.Reply, final: said.Reply.Permanent(), cause: err}
+	case errors.As(err, &tls) && tls.Untrusted():
+		return trouble{reply: replyUntrusted, cause: err}
 	case errors.As(err, &tls):
 		return trouble{reply: smtp.ReplyTLSUnavailable, cause: err}
 	case errors.As(err, &auth):

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	crypto "crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,10 @@ func TestWorst(t *testing.T) {
 	greeting := troubleOf(remote(554, "7.1"), at)
 	refused := troubleOf(errors.New("connection refused"), witness{})
 	tls := troubleOf(&smtpclient.TLSError{}, at)
+	untrusted := troubleOf(&smtpclient.TLSError{Err: fmt.Errorf("handshake: %w", &crypto.CertificateVerificationError{Err: errors.New("expired")})}, at)
+	if untrusted.reply != replyUntrusted || tls.reply == replyUntrusted {
+		t.Errorf("TLS not offered is %v, an invalid certificate %v", tls.reply, untrusted.reply)
+	}
 	null := troubleOf(smtp.Refuse(smtp.ReplyNullMX, nil), witness{})
 	dns := troubleOf(smtp.Refuse(smtp.ReplyDNSTrouble, nil), witness{})
 	for _, tt := range []struct {

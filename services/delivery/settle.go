@@ -108,8 +108,11 @@ func identity(job *event.Job) string {
 
 func (s *settlement) record(job *event.Job, c conclusion, outcome event.Outcome, rcpts []event.RecipientRecord, suffix string) {
 	key, reason := identity(job), c.reason
-	if suffix != "" {
+	switch {
+	case suffix != "":
 		key, reason = key+"/expired", suffix
+	case outcome == event.Delivered:
+		reason = ""
 	}
 	s.records = append(s.records, keyed{key, event.Record{
 		At: c.now.UTC(), Stage: event.StageDelivery, Outcome: outcome, QueueID: job.QueueID,
@@ -174,7 +177,7 @@ func summary(r event.RecipientRecord) string {
 
 // diagnosed is the last reply to each waiting recipient. What we conclude
 // ourselves does not replace what the destination said: a sender can act on
-// "mailbox full", not on "no answer".
+// "mailbox full", not on "no answer". A doubt is never forgotten.
 func diagnosed(before, now []event.RecipientRecord) []event.RecipientRecord {
 	out := slices.Clone(now)
 	for i, r := range out {
@@ -184,6 +187,7 @@ func diagnosed(before, now []event.RecipientRecord) []event.RecipientRecord {
 		at := slices.IndexFunc(before, func(b event.RecipientRecord) bool { return b.Address == r.Address })
 		if at >= 0 && before[at].RemoteMTA != "" {
 			out[i] = before[at]
+			out[i].PossibleDuplicate = before[at].PossibleDuplicate || r.PossibleDuplicate
 		}
 	}
 	return out

@@ -164,8 +164,11 @@ func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error 
 	if a.cut != nil {
 		settleOpen(a.endings, trouble{reply: replyCutShort, cause: a.cut})
 	}
-	if a.lost != nil {
+	switch {
+	case a.lost != nil:
 		c.reason = a.lost.Error()
+	case a.last.cause != nil && a.last.at.mta == "": // the reply is ours and says less
+		c.reason = clip(a.last.cause.Error(), textMost)
 	}
 	w.metrics.attempts.WithLabelValues(class(a.endings)).Inc()
 	w.metrics.seconds.WithLabelValues(class(a.endings)).Observe(took.Seconds())

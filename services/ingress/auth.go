@@ -19,16 +19,33 @@ func (s *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.L
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	switch mechanism {
 	case sasl.Plain:
-		return sasl.NewPlainServer(func(identity, user, password string) error {
+		return &exchange{s, sasl.NewPlainServer(func(identity, user, password string) error {
 			if identity != "" && identity != user {
 				return s.failed(user) // nobody may act for another
 			}
 			return s.authenticate(user, password)
-		}), nil
+		})}, nil
 	case sasl.Login:
-		return &loginServer{authenticate: s.authenticate}, nil
+		return &exchange{s, &loginServer{authenticate: s.authenticate}}, nil
 	}
 	return nil, gosmtp.ErrAuthUnknownMechanism
+}
+
+// exchange gives every error of a mechanism a reply of ours: what is no
+// verdict on the credentials is a response that cannot be read (RFC 4954 §4).
+type exchange struct {
+	session *session
+	sasl.Server
+}
+
+// Next takes the client's answer and gives the next prompt.
+func (e *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = e.Server.Next(response)
+	var said *gosmtp.SMTPError
+	if err != nil && !errors.As(err, &said) {
+		err = e.session.answer(event.Refusal{Stage: "auth", Rule: "syntax", Reason: err.Error(), Reply: smtp.ReplySyntax})
+	}
+	return challenge, done, err
 }
 
 // authenticate checks a user name and secret against the registry.

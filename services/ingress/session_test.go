@@ -147,6 +147,7 @@ func TestAuth(t *testing.T) {
 		{"PLAIN, for another", func(c *client) {
 			c.say("AUTH PLAIN "+b64([]byte("boss\x00prn\x00secret")), "535 5.7.8 ")
 		}, false},
+		{"PLAIN, unreadable", func(c *client) { c.say("AUTH PLAIN "+b64([]byte("no zero octets")), "501 5.5.2 ") }, false},
 		{"LOGIN", func(c *client) { login(c, "prn", "secret", "235 2.7.0") }, true},
 		{"LOGIN with the name at once", func(c *client) {
 			c.say("AUTH LOGIN "+b64([]byte("prn")), "334 UGFzc3dvcmQ6")

@@ -154,7 +154,7 @@ func acceptedRecord(a *event.Accepted, ref event.ContentRef, d decision) event.R
 		At: a.At, Stage: event.StagePolicy, Outcome: event.Entered, QueueID: a.QueueID,
 		Message: &event.MessageRecord{
 			AcceptedAt: a.At, MessageID: a.MessageID, SubmissionID: a.SubmissionID, ReversePath: a.Env.ReversePath,
-			Size: a.Size, Class: d.verdict.Class, Device: d.verdict.Device, Owner: d.verdict.Owner,
+			Size: a.Size, Class: d.verdict.Class, Device: d.device, Owner: d.owner,
 			Facts: a.Facts, Verdict: d.verdict, Revision: d.revision, Content: ref, ReportOf: a.ReportOf,
 		},
 	}
@@ -170,7 +170,7 @@ func admitted(a *event.Accepted, ref event.ContentRef, d decision) *event.Admitt
 	e := &event.Admitted{
 		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
 		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
-		Device: d.verdict.Device, Owner: d.verdict.Owner, ReportOf: a.ReportOf,
+		Device: d.device, Owner: d.owner, ReportOf: a.ReportOf,
 		Refused: d.refused, Rule: d.verdict.Rule,
 	}
 	e.Env.Recipients = d.admitted
@@ -183,6 +183,10 @@ type decision struct {
 	// class are of the sender, and the same for all.
 	verdict  authz.Verdict
 	revision uint64
+	// device and owner are charged with it: those of the verdict, and for a
+	// report those of the message that it is about.
+	device, owner string
+
 	admitted []mail.Recipient
 	later    []mail.Recipient // cannot be decided now
 	refused  []event.RecipientRecord
@@ -211,6 +215,10 @@ func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decis
 		if rank > worst {
 			worst, d.verdict = rank, v
 		}
+	}
+	d.device, d.owner = d.verdict.Device, d.verdict.Owner
+	if facts.Report {
+		d.device, d.owner = a.Device, a.Owner
 	}
 	return d
 }

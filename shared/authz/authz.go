@@ -118,6 +118,12 @@ func (v Verdict) Admitted() bool { return v.Outcome == Admit }
 // only what holds for every recipient is decided, and Admit means "go on".
 func Decide(rules *Rules, reg *registry.Snapshot, f *Facts) Verdict {
 	d := decision{rules: rules, reg: reg, facts: f}
+	if _, known := reg.Credential(f.Identity); f.Identity != "" && !known && !rules.Sandbox {
+		// A credential that was removed meanwhile authenticates nobody.
+		without := *f
+		without.Identity = ""
+		d.facts = &without
+	}
 	d.device = d.findDevice()
 	v := d.decide()
 	v.Observed = d.observed

@@ -56,6 +56,8 @@ func TestDecide(t *testing.T) {
 		{name: "outside to hosted", from: "192.0.2.1", rcpt: "a@campus.test", outcome: Refuse, rule: "not-registered"},
 		{name: "denied range to hosted", from: "10.9.1.1", rcpt: "a@campus.test", outcome: Refuse, rule: "denied-network"},
 		{name: "denied range with credentials", from: "10.9.1.1", rcpt: "a@inet.test", facts: Facts{Identity: "app"}, outcome: Admit, rule: "registered"},
+		{name: "removed credential on a submission listener", from: "10.1.1.1", rcpt: "a@campus.test", facts: Facts{Identity: "removed", Submission: true}, outcome: Refuse, rule: "authentication"},
+		{name: "removed credential from a denied range", from: "10.9.1.1", rcpt: "a@campus.test", facts: Facts{Identity: "removed"}, outcome: Refuse, rule: "denied-network"},
 		{name: "credential of no device", from: "10.1.1.1", rcpt: "a@inet.test", facts: Facts{Identity: "lost"}, outcome: Refuse, rule: "not-registered"},
 		{name: "submission without identity", from: "10.2.3.4", rcpt: "a@campus.test", facts: Facts{Submission: true}, outcome: Refuse, rule: "authentication"},
 		{name: "sender outside, off", from: "10.2.3.4", rcpt: "a@inet.test", facts: Facts{ReversePath: reverse("x@other.test")}, outcome: Admit, rule: "registered"},

@@ -52,6 +52,10 @@ func unavailable() []caution {
 		{"delivery.require_tls[].level: dane", "mail for this domain is delayed: DANE is not available in this release", func(c *Config) []string {
 			return each("delivery.require_tls", c.Delivery.RequireTLS, "level", func(r RequireTLS) bool { return r.Level == TLSDANE })
 		}},
+		{"retention.settled_content", "this release purges nothing: settled content stays in the store", func(c *Config) []string {
+			_, written := c.where["retention.settled_content"]
+			return when(written, "retention.settled_content")
+		}},
 		{"networks.nat", "this release makes no difference for these ranges", func(c *Config) []string {
 			return when(len(c.Networks.NAT) > 0, "networks.nat")
 		}},

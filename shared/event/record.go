@@ -106,8 +106,8 @@ type RecipientRecord struct {
 	// TLS is version, cipher suite and whether the certificate was verified;
 	// empty in clear.
 	TLS string `json:"tls,omitempty"`
-	// PossibleDuplicate marks a delivery whose earlier attempt ended between
-	// the final dot and its reply.
+	// PossibleDuplicate marks a recipient of whom an attempt ended between the
+	// final dot and its reply: a copy may have arrived already.
 	PossibleDuplicate bool `json:"possible_duplicate,omitempty"`
 }
 

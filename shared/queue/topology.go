@@ -137,7 +137,7 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 	add(jetstream.StreamConfig{Name: StreamAdmitted, Subjects: []string{"admitted.*.*"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "admitted by policy (derived)"})
 	// Schedules exclude DiscardNew, so DELIVER has no limit of its own: the
-	// server's limit and intake at 85 % protect it.
+	// server's limit protects it.
 	add(jetstream.StreamConfig{Name: StreamDeliver, Subjects: []string{"deliver.ready.*.*", "deliver.later.*.*.*"},
 		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "jobs, ready and deferred (derived)"})
 	add(jetstream.StreamConfig{Name: StreamReport, Subjects: []string{"report.*"},

@@ -35,8 +35,9 @@ type Message struct {
 	Delivered uint64
 }
 
-// ackWait is how long the server waits for a sign of life from a handler.
-const ackWait = time.Minute
+// ackWait is how long the server waits for a sign of life from a handler: as
+// long wait the messages of a worker that was killed.
+const ackWait = 20 * time.Second
 
 // Source is a durable consumer: which messages a worker handles.
 type Source struct {

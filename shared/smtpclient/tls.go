@@ -82,6 +82,13 @@ func (e *TLSError) Error() string {
 // Unwrap returns the cause.
 func (e *TLSError) Unwrap() error { return e.Err }
 
+// Untrusted reports a handshake that failed because the certificate is not
+// valid for the host.
+func (e *TLSError) Untrusted() bool {
+	var bad *tls.CertificateVerificationError
+	return errors.As(e.Err, &bad)
+}
+
 func (s *Session) tlsError(stage TLSStage, err error) *TLSError {
 	return &TLSError{Policy: s.cfg.TLS, Remote: s.remote, Stage: stage, Err: err}
 }

@@ -136,18 +136,21 @@ func text(r Report) string {
 }
 
 func explain(r Report, rcpt event.RecipientRecord) string {
-	who := r.Hostname
-	if rcpt.RemoteMTA != "" {
-		who = rcpt.RemoteMTA
-	}
-	said := clean(who, 320) + " said: " + clean(rcpt.Reply.String(), maxDiagnostic)
-	if rcpt.Reply.IsZero() {
+	said := clean(rcpt.Reply.String(), maxDiagnostic)
+	switch {
+	case rcpt.Reply.IsZero():
 		said = "no server of the destination could be reached"
+	case rcpt.RemoteMTA != "":
+		said = clean(rcpt.RemoteMTA, 320) + " said: " + said
 	}
+	text := wrap(said, 70)
 	if r.Kind == event.KindExpired {
-		return "Delivery time expired. Last try:\n" + wrap(said, 70)
+		text = "Delivery time expired. Last try:\n" + text
 	}
-	return wrap(said, 70)
+	if rcpt.PossibleDuplicate {
+		text += "\nIt may have arrived all the same: a server took the message and its\nanswer was lost."
+	}
+	return text
 }
 
 // status is the part for programs (RFC 3464 §2).
