@@ -126,7 +126,12 @@ func openBus(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*queu
 		bus.Close()
 		server.Stop()
 	}
-	if err := queue.Ensure(ctx, bus.JS, 1, time.Duration(cfg.Retention.Ledger)); err != nil {
+	err = queue.Ensure(ctx, bus.JS, 1, time.Duration(cfg.Retention.Ledger))
+	if err == nil {
+		// The directory is locked: whoever is registered was killed.
+		err = queue.ForgetWorkers(ctx, bus.JS)
+	}
+	if err != nil {
 		stop()
 		return nil, nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
@@ -277,6 +279,23 @@ func TestEnsureIsRepeatable(t *testing.T) {
 	s, err := bus.JS.Stream(t.Context(), queue.StreamLedger)
 	if err != nil || s.CachedInfo().Config.MaxAge != 24*time.Hour || !s.CachedInfo().Config.DenyPurge {
 		t.Errorf("%+v %v", s.CachedInfo().Config, err)
+	}
+}
+
+func TestForgetWorkers(t *testing.T) {
+	bus := queuetest.Start(t)
+	kv, err := bus.JS.KeyValue(t.Context(), queue.BucketWorkers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), "killed-1", "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := queue.ForgetWorkers(t.Context(), bus.JS); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Get(t.Context(), "killed-1"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Errorf("got %v", err)
 	}
 }
 

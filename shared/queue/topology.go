@@ -201,3 +201,16 @@ func Replicas(nc *nats.Conn) int {
 	}
 	return 1
 }
+
+// ForgetWorkers empties the bucket of live delivery workers, for whoever knows
+// that none lives: their partitions are free at once.
+func ForgetWorkers(ctx context.Context, js jetstream.JetStream) error {
+	stream, err := js.Stream(ctx, "KV_"+BucketWorkers)
+	if err == nil {
+		err = stream.Purge(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("empty bucket %s: %w", BucketWorkers, err)
+	}
+	return nil
+}
