@@ -15,40 +15,38 @@ import (
 
 // Every batch is so many messages to two recipients each, over so many
 // connections at a time. The second recipient of every fifth message does not
-// exist: one in ten.
+// exist: one in ten. A worker serves some destinations alone; there are enough
+// of them that every worker has some.
 const (
-	messages    = 200
-	connections = 10
-	badEvery    = 5
-	bad         = messages / badEvery
-	sender      = "me@campus.test"
+	messages     = 200
+	connections  = 10
+	badEvery     = 5
+	bad          = messages / badEvery
+	destinations = 40
+	sender       = "me@campus.test"
 )
-
-// inFlight is the most copies that one killed worker can have made for nothing:
-// delivery.connections transactions of two recipients each.
-const inFlight = 20 * 2
 
 // batch is mail that is being submitted.
 type batch struct {
 	name string
-	// slow is what the sink does with the first recipients: an action of its
-	// grammar, so that mail is under way while something happens to a worker.
-	slow string
+	// slow makes the sink take from one to ten seconds for each message, so
+	// that mail is under way while something happens to a worker.
+	slow bool
 
 	done chan error // has one value when all of it was accepted, or one was not
 }
 
 // recipients of one message: the first is good, the second is bad for every
-// fifth.
+// fifth. What they do to the sink is in the grammar of smtptest.
 func (b *batch) recipients(i int) [2]string {
 	first, second := "first", "second"
-	if b.slow != "" {
-		first = b.slow
+	if b.slow {
+		first = fmt.Sprintf("pause-%ds", 1+i%10)
 	}
 	if b.isBad(i) {
 		second = "550-5.1.1"
 	}
-	detail := fmt.Sprintf("+%s-%d@example.test", b.name, i)
+	detail := fmt.Sprintf("+%s-%d@d%d.example.test", b.name, i, i%destinations)
 	return [2]string{first + detail, second + detail}
 }
 
@@ -77,10 +75,11 @@ func (p *project) submit(b *batch) *batch {
 	return b
 }
 
-// begins waits until some of it has arrived and, by the pause of the sink, more
-// is under way.
+// begins waits until some of it has arrived, with more under way: what happens
+// to a worker then happens under load.
 func (b *batch) begins(p *project) {
 	p.t.Helper()
+	n := 0
 	p.until("batch "+b.name+" to arrive", time.Minute, func() error {
 		select {
 		case err := <-b.done:
@@ -89,21 +88,14 @@ func (b *batch) begins(p *project) {
 			}
 		default:
 		}
-		if n := b.arrived(p); n == 0 {
+		if n = b.arrived(p); n == 0 {
 			return errors.New("nothing has")
 		}
 		return nil
 	})
-}
-
-// goesOn fails the test when all of it has arrived: what was done to a worker
-// had nothing to disturb.
-func (b *batch) goesOn(p *project) {
-	p.t.Helper()
-	n := b.arrived(p)
 	p.t.Logf("%d of %d messages have arrived", n, messages)
-	if n >= messages {
-		p.t.Errorf("all of batch %s arrived before anything happened", b.name)
+	if n >= messages/2 {
+		p.t.Errorf("most of batch %s arrived before anything happened", b.name)
 	}
 }
 

@@ -3,6 +3,7 @@
 package compose
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,8 +37,6 @@ func startProject(t *testing.T) *project {
 	}
 	t.Logf("compose %s", p.docker("version", "--short"))
 	p.provideImages()
-	p.choosePort("POSTRIDER_RELAY_PORT", 2525)
-	p.choosePort("POSTRIDER_SUBMISSION_PORT", 2587)
 	p.clean(p.compose[0], p.arguments("--profile", "tools", "down", "--volumes", "--remove-orphans", "--rmi", "local")...)
 	return p
 }
@@ -125,7 +124,9 @@ func (p *project) postrider(args ...string) (stdout string, exit int) {
 // once runs a service to its end, in a container of its own.
 func (p *project) once(service string, args ...string) (stdout string, err error) {
 	p.t.Helper()
-	return p.try(p.ctx, nil, p.compose[0], p.arguments(slices.Concat([]string{"run", "--rm", "-T", "--no-deps", service}, args)...)...)
+	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Minute)
+	defer cancel()
+	return p.try(ctx, nil, p.compose[0], p.arguments(slices.Concat([]string{"run", "--rm", "-T", "--no-deps", service}, args)...)...)
 }
 
 // exitCode is that of a command that ended by itself, else -1.
@@ -173,5 +174,5 @@ func (p *project) balance() *books.Balance {
 // complain puts the end of every container's log into that of the test.
 func (p *project) complain() {
 	p.t.Helper()
-	p.t.Logf("containers:\n%s\n%s", p.docker("ps"), p.docker("logs", "--no-color", "--tail", "40"))
+	p.t.Logf("containers:\n%s\n%s", p.docker("ps"), p.docker("logs", "--no-color", "--tail", "10"))
 }
