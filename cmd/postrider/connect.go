@@ -33,6 +33,9 @@ func connect(_ context.Context, f *flags) (*config.Config, *queue.Bus, error) {
 		c.URL, c.Credentials = access.URL, access.Credentials
 	}
 	bus, err := queue.Connect(c)
+	if err != nil && cfg.Bus.URL == "" {
+		return nil, nil, fmt.Errorf("%w: %w\nThe relay on %s does not answer; it did not stop in order. Start it with: postrider up", service.ErrUnreachable, err, cfg.Relay.Data)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", service.ErrUnreachable, err)
 	}

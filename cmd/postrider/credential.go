@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,20 +25,23 @@ func newCredentialAdd(f *flags) *cobra.Command {
 		Short: "Make a credential; its secret is shown once",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkCredentialName(args[0]); err != nil {
+				return err
+			}
+			if device == "" {
+				return usage("say which device it stands for: --device NAME")
+			}
 			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
 				d, err := findDevice(snapshot, device)
 				if err != nil {
 					return err
-				}
-				if _, taken := snapshot.Credential(args[0]); taken {
-					return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("credential %s is there already", args[0])}
 				}
 				secret := registry.NewSecret()
 				err = s.PutCredential(cmd.Context(), &registry.Credential{
 					Name: args[0], Device: d.Name, Hash: registry.HashSecret(secret), CreatedAt: time.Now().UTC(), CreatedBy: actor(),
 				})
 				if err != nil {
-					return err
+					return storeError(err)
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "The secret of %s for %s, shown this once:\n", args[0], d.Name)
 				fmt.Fprintln(cmd.OutOrStdout(), secret)
@@ -46,8 +50,18 @@ func newCredentialAdd(f *flags) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&device, "device", "", "the device it stands for")
-	c.MarkFlagRequired("device")
 	return c
+}
+
+// maxCredentialName is the longest name of a credential, in octets.
+const maxCredentialName = 255
+
+// checkCredentialName wants a name that a person can type into a device.
+func checkCredentialName(name string) error {
+	if name == "" || len(name) > maxCredentialName || visible(name) != name || strings.TrimSpace(name) != name {
+		return usage("%q is no name for a credential (example: prn-3)", name)
+	}
+	return nil
 }
 
 func newCredentialRemove(f *flags) *cobra.Command {
@@ -60,7 +74,7 @@ func newCredentialRemove(f *flags) *cobra.Command {
 				if _, ok := snapshot.Credential(args[0]); !ok {
 					return &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("no credential is called %s", args[0])}
 				}
-				return s.DeleteCredential(cmd.Context(), args[0])
+				return storeError(s.DeleteCredential(cmd.Context(), args[0]))
 			})
 		},
 	}

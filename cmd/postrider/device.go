@@ -49,7 +49,7 @@ func withRegistry(ctx context.Context, f *flags, do func(*store.Store, *registry
 }
 
 func newDeviceList(f *flags) *cobra.Command {
-	return withOutput(f, &cobra.Command{
+	return withOutput(f, listings, &cobra.Command{
 		Use:   "ls",
 		Short: "List devices",
 		Args:  cobra.NoArgs,
@@ -103,8 +103,11 @@ func newDeviceShow(f *flags) *cobra.Command {
 	}
 }
 
+// deviceName is a name as the registry has it.
+func deviceName(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
+
 func findDevice(snapshot *registry.Snapshot, name string) (*registry.Device, error) {
-	d, ok := snapshot.Device(strings.ToLower(name))
+	d, ok := snapshot.Device(deviceName(name))
 	if !ok {
 		return nil, &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("no device is called %s; see: postrider device ls", name)}
 	}
@@ -121,7 +124,7 @@ func newDeviceRequest(f *flags) *cobra.Command {
 		Long:  "Ask for the registration of a device by its name. It may send once it is approved.\n\n  postrider device request prn-3.chem.campus.test --address 10.2.3.4 --owner chem --contact chem-it@campus.test\n  postrider device approve prn-3.chem.campus.test",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d.Name = strings.ToLower(strings.TrimSuffix(args[0], "."))
+			d.Name = deviceName(args[0])
 			d.Scope, d.Class, d.State = registry.Scope(scope), mail.Class(class), registry.StateRequested
 			for _, s := range ranges {
 				p, err := parseRange(s)
@@ -134,9 +137,12 @@ func newDeviceRequest(f *flags) *cobra.Command {
 				return err
 			}
 			stampChange(&d, "requested")
-			return withRegistry(cmd.Context(), f, func(s *store.Store, _ *registry.Snapshot) error {
+			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
+				if rival, ok := snapshot.Rival(&d); ok {
+					return addressTaken(&d, rival)
+				}
 				if err := s.PutDevice(cmd.Context(), &d); err != nil {
-					return conflict(err)
+					return storeError(err)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is requested. Next: postrider device approve %s\n", d.Name, d.Name)
 				return nil
@@ -154,6 +160,9 @@ func newDeviceRequest(f *flags) *cobra.Command {
 
 // checkDevice holds a device to the rules of those in a configuration file.
 func checkDevice(d *registry.Device) error {
+	if strings.ContainsFunc(d.Name, func(r rune) bool { return r > 0x7e }) {
+		return usage("name: %q is not as the DNS has it (example: xn--bcher-kva.campus.test)", d.Name)
+	}
 	cfg := config.Defaults()
 	cfg.Devices = []registry.Device{*d}
 	var problems config.Problems
@@ -162,7 +171,7 @@ func checkDevice(d *registry.Device) error {
 	}
 	for _, p := range problems {
 		if strings.HasPrefix(p.Key, "devices") {
-			return usage("%s", p.Text)
+			return usage("%s", strings.TrimPrefix(p.Text, "devices[0]."))
 		}
 	}
 	return nil
@@ -197,12 +206,15 @@ func newDeviceChange(f *flags, verb, short string, to registry.State, from ...re
 				}
 				d := *found
 				if !slices.Contains(from, d.State) {
-					return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is %s: it cannot be %sd from there", d.Name, d.State, strings.TrimSuffix(verb, "e"))}
+					return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is %s: it cannot be %sed from there", d.Name, d.State, strings.TrimSuffix(verb, "e"))}
 				}
 				d.State = to
+				if rival, ok := snapshot.Rival(&d); ok && to == registry.StateActive {
+					return addressTaken(&d, rival)
+				}
 				stampChange(&d, reason)
 				if err := s.PutDevice(cmd.Context(), &d); err != nil {
-					return conflict(err)
+					return storeError(err)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", d.Name, d.State)
 				return nil
@@ -226,5 +238,18 @@ func actor() string {
 	return "unknown"
 }
 
-// conflict gives changes that met another their exit code.
-func conflict(err error) error { return &service.Exit{Code: service.ExitConflict, Err: err} }
+// addressTaken refuses what would leave two devices with one address.
+func addressTaken(d, rival *registry.Device) error {
+	return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("an address of %s belongs to %s, which is %s", d.Name, rival.Name, rival.State)}
+}
+
+// storeError gives what the registry says to a change its exit code.
+func storeError(err error) error {
+	switch {
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrDuplicate), errors.Is(err, store.ErrFromFile):
+		return &service.Exit{Code: service.ExitConflict, Err: err}
+	case errors.Is(err, store.ErrNotFound):
+		return &service.Exit{Code: service.ExitNotFound, Err: err}
+	}
+	return err
+}

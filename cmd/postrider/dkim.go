@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -23,7 +24,7 @@ type keyRow struct {
 
 func newDKIM(f *flags) *cobra.Command {
 	c := &cobra.Command{Use: "dkim", Short: "Show the DKIM keys"}
-	c.AddCommand(withOutput(f, &cobra.Command{
+	c.AddCommand(withOutput(f, listings, &cobra.Command{
 		Use:   "ls",
 		Short: "List the keys and the DNS records to publish",
 		Long:  "List the keys the relay signs with, and the TXT records to publish. It reads the key files, so run it where the signer runs.",
@@ -57,8 +58,12 @@ func newDKIM(f *flags) *cobra.Command {
 func keysOf(cfg *config.Config) ([]keyRow, error) {
 	files := cfg.DKIM.Keys
 	if len(files) == 0 {
+		dir := filepath.Join(cfg.Relay.Data, "dkim")
+		if _, err := os.Stat(dir); err != nil { // a listing makes no keys: they would be this user's
+			return nil, &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("no keys yet in %s; the signer makes them when it first starts", dir)}
+		}
 		var err error
-		if files, err = signer.MakeKeys(filepath.Join(cfg.Relay.Data, "dkim"), cfg.DKIM.Domain, time.Now()); err != nil {
+		if files, err = signer.MakeKeys(dir, cfg.DKIM.Domain, time.Now()); err != nil {
 			return nil, err
 		}
 	}

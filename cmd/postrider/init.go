@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,18 +32,33 @@ func newInit() *cobra.Command {
 				return err
 			}
 			file := filepath.Join(dir, "postrider.yaml")
-			if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
-				return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is there already; it is not overwritten", file)}
+			if strings.ContainsAny(hostname, "\"\\\n\r") {
+				return usage("--hostname %q: not a domain name", hostname)
+			}
+			cfg, err := config.Parse(file, config.Template(hostname))
+			if err != nil {
+				return usage("--hostname %s: %w", hostname, err)
+			}
+			hostname = cfg.Relay.Hostname // as it is compared: lower case, A-labels
+			switch _, err := os.Lstat(file); {
+			case err == nil:
+				return alreadyThere(file)
+			case !errors.Is(err, os.ErrNotExist):
+				return err
 			}
 			keys, err := signer.MakeKeys(filepath.Join(dir, "dkim"), hostname, time.Now())
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(file, withKeys(config.Template(hostname), keys), 0o640); err != nil {
-				return err
+			content := withKeys(config.Template(hostname), keys)
+			switch cfg, err := config.Parse(file, content); {
+			case err != nil:
+				return fmt.Errorf("check what is to be written: %w", err)
+			case len(cfg.DKIM.Keys) != len(keys):
+				return errors.New("check what is to be written: the template has no place for the keys")
 			}
-			if _, err := config.Load(file); err != nil {
-				return fmt.Errorf("check what was written: %w", err)
+			if err := writeNew(file, content); err != nil {
+				return err
 			}
 			records, err := os.ReadFile(filepath.Join(dir, "dkim", "dns.txt"))
 			if err != nil {
@@ -64,11 +81,28 @@ Next: fill in networks, domains and listeners, then
 	return c
 }
 
-// withKeys appends the made keys to the template.
-func withKeys(template []byte, keys []config.DKIMKey) []byte {
-	template = append(template, "\n# Made by postrider init; dkim/dns.txt has the records to publish.\ndkim:\n  keys:\n"...)
-	for _, k := range keys {
-		template = fmt.Appendf(template, "    - {selector: %s, algorithm: %s, file: %q}\n", k.Selector, k.Algorithm, k.File)
+// writeNew writes a file that nobody wrote meanwhile.
+func writeNew(file string, content []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if errors.Is(err, os.ErrExist) {
+		return alreadyThere(file)
 	}
-	return template
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Close())
+}
+
+func alreadyThere(file string) error {
+	return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is there already; it is not overwritten", file)}
+}
+
+// withKeys names the made keys where the template has none.
+func withKeys(template []byte, keys []config.DKIMKey) []byte {
+	list := "  # Made by postrider init; dkim/dns.txt has the records to publish.\n  keys:\n"
+	for _, k := range keys {
+		list += fmt.Sprintf("    - {selector: %s, algorithm: %s, file: %q}\n", k.Selector, k.Algorithm, k.File)
+	}
+	return bytes.Replace(template, []byte("  #keys: []\n"), []byte(list), 1)
 }

@@ -22,7 +22,7 @@ func newLedger(f *flags) *cobra.Command {
 }
 
 func newBalance(f *flags) *cobra.Command {
-	c := &cobra.Command{
+	return withOutput(f, answers, &cobra.Command{
 		Use:   "balance",
 		Short: "Check that every accepted recipient is settled or queued; exits 20 otherwise",
 		Long: `Check that accepted = delivered + bounced + expired + removed + discarded +
@@ -39,22 +39,17 @@ subtraction. Work in flight is waited for, up to 10 s. Exits 20 on a difference.
 			if err != nil {
 				return bookError(err)
 			}
-			switch f.output {
-			case "json":
+			if f.output == "json" {
 				err = printJSON(cmd.OutOrStdout(), b)
-			case "table":
+			} else {
 				err = printBalance(cmd.OutOrStdout(), b)
-			default:
-				return usage("-o %s: choose one of table|json", f.output)
 			}
 			if err == nil && !b.Balances() {
 				return no(service.ExitUnbalanced, "does not balance")
 			}
 			return err
 		},
-	}
-	c.Flags().StringVarP(&f.output, "output", "o", "table", "output form: table|json")
-	return c
+	})
 }
 
 func printBalance(out io.Writer, b *books.Balance) error {
@@ -84,6 +79,12 @@ func printBalance(out io.Writer, b *books.Balance) error {
 	for _, p := range b.Offending {
 		fmt.Fprintf(out, "x %s %s: %s\n", p.QueueID, visible(p.Recipient), p.Problem)
 	}
+	if b.Conflicts > 0 {
+		fmt.Fprintf(out, "x %d recipients are in the books both as served and as not served.\n", b.Conflicts)
+	}
+	if b.Unreadable > 0 {
+		fmt.Fprintf(out, "x %d records or queued messages cannot be read; see the log of the ledger service.\n", b.Unreadable)
+	}
 	if b.Balances() {
 		_, err := fmt.Fprintln(out, "+ It balances.")
 		return err
@@ -102,7 +103,7 @@ func dash(s string) string {
 func newExport(f *flags) *cobra.Command {
 	var filter books.Filter
 	var since, until string
-	c := &cobra.Command{
+	c := withOutput(f, listings, &cobra.Command{
 		Use:   "export",
 		Short: "One row for each message and recipient",
 		Long:  "Write one row for each message and recipient, after the index has read everything LEDGER holds.\n\n  postrider ledger export -o jsonl --since 24h",
@@ -115,6 +116,7 @@ func newExport(f *flags) *cobra.Command {
 			if filter.Until, err = pointInTime(until); err != nil {
 				return usage("--until %s: %w", until, err)
 			}
+			filter.Destination = strings.ToLower(filter.Destination)
 			_, bus, err := connect(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -129,9 +131,8 @@ func newExport(f *flags) *cobra.Command {
 			}
 			return l.end()
 		},
-	}
+	})
 	flags := c.Flags()
-	flags.StringVarP(&f.output, "output", "o", "table", "output form: "+outputs)
 	flags.StringVar(&since, "since", "", "accepted since: a time (2026-11-21T09:00:00Z), a date, or an age (24h, 7d)")
 	flags.StringVar(&until, "until", "", "accepted before: as --since")
 	flags.StringSliceVar(&filter.States, "state", nil, "only these states (repeatable): "+strings.Join(books.States[:], " "))

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -23,17 +24,24 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := newRoot().ExecuteContext(ctx)
-	if err == nil {
-		return
-	}
-	var quiet *answeredNo
-	if !errors.As(err, &quiet) {
-		fmt.Fprintln(os.Stderr, "postrider: "+strings.TrimSuffix(err.Error(), "\n"))
-	}
+	code := execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	os.Exit(service.ExitCode(err))
+	os.Exit(code)
+}
+
+// execute runs the program with its arguments and returns its exit code.
+func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	root := newRoot()
+	root.SetArgs(excluding(args))
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	var quiet *answeredNo
+	if err != nil && !errors.As(err, &quiet) {
+		fmt.Fprintln(errs, "postrider: "+strings.TrimSuffix(err.Error(), "\n"))
+	}
+	return service.ExitCode(err)
 }
 
 // answeredNo ends a command whose output said it all, with its exit code.

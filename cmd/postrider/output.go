@@ -5,21 +5,49 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
 
-// outputs are the forms of a listing.
-const outputs = "table|json|jsonl|csv"
+// Forms of output: those of a listing, and those of a single answer.
+const (
+	listings = "table|json|jsonl|csv"
+	answers  = "table|json"
+)
 
-// withOutput gives a listing command its -o.
-func withOutput(f *flags, c *cobra.Command) *cobra.Command {
-	c.Flags().StringVarP(&f.output, "output", "o", "table", "output form: "+outputs)
+// withOutput gives a command its -o with the forms that it has.
+func withOutput(f *flags, forms string, c *cobra.Command) *cobra.Command {
+	f.output = "table"
+	c.Flags().VarP(&form{&f.output, forms}, "output", "o", "output form: "+forms)
 	return c
 }
+
+// form is the value of -o. Another one than the command has is refused before
+// the command begins.
+type form struct {
+	value *string
+	forms string
+}
+
+func (o *form) String() string { return *o.value }
+func (o *form) Type() string   { return "form" }
+
+func (o *form) Set(s string) error {
+	if !slices.Contains(strings.Split(o.forms, "|"), s) {
+		return fmt.Errorf("choose one of %s", o.forms)
+	}
+	*o.value = s
+	return nil
+}
+
+// tablePage is how many rows are aligned with each other. A long table shows
+// its beginning while the rest is read, and is never held whole.
+const tablePage = 500
 
 // listing writes rows in the chosen form as they come.
 type listing[R any] struct {
@@ -33,7 +61,7 @@ type listing[R any] struct {
 	rows  int
 }
 
-// newListing checks the form and writes what goes before the first row.
+// newListing writes what goes before the first row.
 func newListing[R any](f *flags, out io.Writer, columns []string, cells func(R) []string) (*listing[R], error) {
 	l := &listing[R]{columns: columns, cells: cells, form: f.output, out: out}
 	switch f.output {
@@ -45,11 +73,6 @@ func newListing[R any](f *flags, out io.Writer, columns []string, cells func(R) 
 		if err := l.csv.Write(columns); err != nil {
 			return nil, err
 		}
-	case "json":
-		io.WriteString(out, "[")
-	case "jsonl":
-	default:
-		return nil, usage("-o %s: choose one of %s", f.output, outputs)
 	}
 	return l, nil
 }
@@ -59,13 +82,20 @@ func (l *listing[R]) add(r R) error {
 	l.rows++
 	switch l.form {
 	case "table":
-		_, err := fmt.Fprintln(l.table, visible(strings.Join(l.cells(r), "\t")))
+		cells := l.cells(r)
+		for i, c := range cells {
+			cells[i] = visible(c)
+		}
+		_, err := fmt.Fprintln(l.table, strings.Join(cells, "\t"))
+		if err == nil && l.rows%tablePage == 0 {
+			err = l.table.Flush()
+		}
 		return err
 	case "csv":
 		cells := l.cells(r)
 		for i, c := range cells {
 			// A cell that begins like a formula would run in a spreadsheet.
-			if c != "" && strings.ContainsRune("=+-@\t\r", rune(c[0])) {
+			if len(c) > 1 && strings.ContainsRune("=+-@\t\r\n", rune(c[0])) {
 				cells[i] = "'" + c
 			}
 		}
@@ -79,7 +109,7 @@ func (l *listing[R]) add(r R) error {
 	case l.form == "jsonl":
 		_, err = fmt.Fprintf(l.out, "%s\n", b)
 	case l.rows == 1:
-		_, err = fmt.Fprintf(l.out, "\n  %s", b)
+		_, err = fmt.Fprintf(l.out, "[\n  %s", b)
 	default:
 		_, err = fmt.Fprintf(l.out, ",\n  %s", b)
 	}
@@ -95,19 +125,21 @@ func (l *listing[R]) end() error {
 		l.csv.Flush()
 		return l.csv.Error()
 	case "json":
-		_, err := io.WriteString(l.out, "\n]\n")
+		end := "\n]\n"
+		if l.rows == 0 {
+			end = "[]\n"
+		}
+		_, err := io.WriteString(l.out, end)
 		return err
 	}
 	return nil
 }
 
-// visible removes what a terminal would obey: text of others goes through it.
+// visible is s on one line without what a terminal would obey, or what would
+// show it in another order: text of others goes through it.
 func visible(s string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t':
-			return r
-		case r < ' ', r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r

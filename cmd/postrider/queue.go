@@ -2,10 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +55,7 @@ func rowOf(e queue.JobEntry) jobRow {
 }
 
 func newQueueList(f *flags) *cobra.Command {
-	return withOutput(f, &cobra.Command{
+	return withOutput(f, listings, &cobra.Command{
 		Use:   "ls [SELECTOR]",
 		Short: "List the jobs that are ready or deferred",
 		Long:  "List the jobs of the delivery queue: one for each message and destination.\n\n  postrider queue ls domain:example.org older:2h\n\n" + selectorHelp,
@@ -152,56 +152,53 @@ func withStdin(args []string, in io.Reader) ([]string, error) {
 			ids = append(ids, id)
 		}
 	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read ids from stdin: %w", err)
+	}
 	if len(ids) == 0 {
 		return nil, usage("no ids on stdin")
 	}
-	return ids, lines.Err()
+	return ids, nil
 }
 
-// retry makes the chosen jobs ready.
+// retry makes the chosen jobs ready, or with dry says which those are.
 func retry(cmd *cobra.Command, bus *queue.Bus, s *selector, dry bool, reason string) error {
-	ctx, now := cmd.Context(), time.Now()
-	done, moved := 0, 0
+	now := time.Now()
 	var chosen []queue.JobEntry
-	err := bus.ListJobs(ctx, func(e queue.JobEntry) error {
+	err := bus.ListJobs(cmd.Context(), func(e queue.JobEntry) error {
 		if e.Err == nil && e.Deferred() && s.matches(e, now) {
 			chosen = append(chosen, e)
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	progress := time.Now()
-	for i, e := range chosen {
-		if dry {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s\n", e.Job.ID, e.Job.Destination, visible(e.Job.LastReply))
-			continue
+	case len(chosen) == 0:
+		return &service.Exit{Code: service.ExitNotFound, Err: errors.New("no deferred job matches; see: postrider queue ls")}
+	case dry:
+		for _, e := range chosen {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s\n", e.Job.ID, visible(e.Job.Destination), visible(e.Job.LastReply))
 		}
-		err := bus.Expedite(ctx, e)
-		switch {
-		case errors.Is(err, queue.ErrMoved):
-			moved++
-			continue
-		case err != nil:
-			return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%d of %d are ready, then: %w", done, len(chosen), err)}
-		}
-		done++
-		record := event.Record{Stage: event.StageOperator, Outcome: event.Retried, QueueID: e.Job.QueueID, Job: e.Job.ID, Attempt: e.Job.Attempt, Actor: actor(), Reason: reason}
-		if err := bus.Record(ctx, fmt.Sprintf("%s/%d", e.Job.ID, e.Seq), record); err != nil {
-			return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%d of %d are ready, then: %w", done, len(chosen), err)}
-		}
-		if time.Since(progress) > time.Second {
-			progress = time.Now()
-			fmt.Fprintf(os.Stderr, "%d of %d\n", i+1, len(chosen))
-		}
-	}
-	if dry {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d jobs would be tried now\n", len(chosen))
 		return nil
 	}
-	if len(chosen) == 0 {
-		return &service.Exit{Code: service.ExitNotFound, Err: errors.New("no deferred job matches; see: postrider queue ls")}
+	done, moved, progress := 0, 0, now
+	for i, e := range chosen {
+		switch err := expedite(cmd.Context(), bus, e, reason); {
+		case errors.Is(err, queue.ErrMoved):
+			moved++
+		case err != nil && done == 0:
+			return err
+		case err != nil:
+			return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%d of %d are ready, then: %w", done, len(chosen), err)}
+		default:
+			done++
+		}
+		if time.Since(progress) > time.Second {
+			progress = time.Now()
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d\n", i+1, len(chosen))
+		}
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%d jobs are ready", done)
 	if moved > 0 {
@@ -209,4 +206,14 @@ func retry(cmd *cobra.Command, bus *queue.Bus, s *selector, dry bool, reason str
 	}
 	fmt.Fprintln(cmd.OutOrStdout())
 	return nil
+}
+
+// expedite makes one job ready and says so in the ledger.
+func expedite(ctx context.Context, bus *queue.Bus, e queue.JobEntry, reason string) error {
+	if err := bus.Expedite(ctx, e); err != nil {
+		return err
+	}
+	return bus.Record(ctx, fmt.Sprintf("%s/%d", e.Job.ID, e.Seq), event.Record{
+		Stage: event.StageOperator, Outcome: event.Retried, QueueID: e.Job.QueueID, Job: e.Job.ID, Attempt: e.Job.Attempt, Actor: actor(), Reason: reason,
+	})
 }

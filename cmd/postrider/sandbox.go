@@ -23,7 +23,7 @@ func newSandbox(f *flags) *cobra.Command {
 }
 
 func newSandboxList(f *flags) *cobra.Command {
-	return withOutput(f, &cobra.Command{
+	return withOutput(f, listings, &cobra.Command{
 		Use:   "ls",
 		Short: "List what arrived",
 		Args:  cobra.NoArgs,
@@ -78,7 +78,7 @@ func newSandboxShow(f *flags) *cobra.Command {
 			}
 			for i := len(entries) - 1; i >= 0; i-- {
 				file := filepath.Join(dir, entries[i].File)
-				if fmt.Sprint(i+1) == want || entries[i].MessageID == want || holdsID(file, want) {
+				if fmt.Sprint(i+1) == want || entries[i].MessageID != "" && unbracketed(entries[i].MessageID) == unbracketed(want) || holdsID(file, want) {
 					return printFile(cmd.OutOrStdout(), file)
 				}
 			}
@@ -86,6 +86,8 @@ func newSandboxShow(f *flags) *cobra.Command {
 		},
 	}
 }
+
+func unbracketed(id string) string { return strings.TrimSuffix(strings.TrimPrefix(id, "<"), ">") }
 
 // holdsID reports that our Received field of the message has the queue id.
 func holdsID(file, want string) bool {

@@ -2,20 +2,23 @@ package main
 
 import (
 	"fmt"
-	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
 )
 
 // A selector chooses jobs: "domain:example.org older:2h state:deferred
 // device:prn-* owner:chem". All terms must hold, "-term" excludes, a bare word
-// is a queue id, and of several ids one must hold. It chooses nothing by default: everything needs --all.
+// is a queue id, and of several ids one must hold. It chooses nothing by
+// default: everything needs --all.
 type selector struct {
 	terms []term
+	ids   map[string]bool // plain ids; there may be many, from stdin
 	all   bool
 }
 
@@ -23,6 +26,7 @@ type term struct {
 	key, value string
 	exclude    bool
 	age        time.Duration
+	pattern    *regexp.Regexp
 }
 
 // selectorKeys are the keys of the language, with what each compares.
@@ -32,43 +36,60 @@ var selectorKeys = map[string]string{
 	"older": "accepted longer ago than", "younger": "accepted less long ago than", "reason": "text of the last reply",
 }
 
-// parseSelector reads the words of a selector.
-func parseSelector(words []string, all bool) (*selector, error) {
-	s := &selector{all: all}
-	for _, word := range slices.Concat(fieldsOf(words)...) {
-		t, err := parseTerm(word)
-		if err != nil {
-			return nil, err
+// excluding prepares the arguments of the program: a word that excludes begins
+// like a flag, and is passed on with "!" instead.
+func excluding(args []string) []string {
+	out := slices.Clone(args)
+	for i, arg := range out {
+		if arg == "--" {
+			break
 		}
-		s.terms = append(s.terms, t)
+		word, negative := strings.CutPrefix(arg, "-")
+		key, _, isTerm := strings.Cut(word, ":")
+		_, known := selectorKeys[key]
+		_, err := mail.ParseQueueID(word)
+		if negative && (isTerm && known || err == nil) {
+			out[i] = "!" + word
+		}
 	}
-	if all && len(s.terms) > 0 {
+	return out
+}
+
+// parseSelector reads the words of a selector; one may hold several terms, as
+// from a quoted selector.
+func parseSelector(words []string, all bool) (*selector, error) {
+	s := &selector{all: all, ids: map[string]bool{}}
+	for _, text := range words {
+		for _, word := range strings.Fields(text) {
+			t, err := parseTerm(word)
+			if err != nil {
+				return nil, err
+			}
+			if t.key == "id" && !t.exclude && !strings.ContainsAny(t.value, "*?") {
+				s.ids[t.value] = true
+				continue
+			}
+			s.terms = append(s.terms, t)
+		}
+	}
+	if all && !s.empty() {
 		return nil, usage("--all and a selector contradict each other; give one of them")
 	}
 	return s, nil
 }
 
-// fieldsOf splits words that hold several terms, as from a quoted selector.
-func fieldsOf(words []string) [][]string {
-	var out [][]string
-	for _, w := range words {
-		out = append(out, strings.Fields(w))
-	}
-	return out
-}
-
-func parseTerm(word string) (term, error) {
-	t := term{}
-	word, t.exclude = strings.CutPrefix(word, "-")
-	key, value, ok := strings.Cut(word, ":")
+func parseTerm(word string) (t term, err error) {
+	bare := strings.TrimLeft(word, "-!")
+	t.exclude = len(word) == len(bare)+1
+	key, value, ok := strings.Cut(bare, ":")
 	if !ok {
-		key, value = "id", strings.ToUpper(word)
+		key, value = "id", bare
 	}
-	if _, known := selectorKeys[key]; !known {
-		return t, usage("unknown key %q in the selector; keys: %s", key, strings.Join(keysOfSelector(), " "))
+	if _, known := selectorKeys[key]; !known || len(word) > len(bare)+1 {
+		return t, usage("%q: unknown key in the selector; keys: %s", word, strings.Join(keysOfSelector(), " "))
 	}
 	if value == "" {
-		return t, usage("%s: has no value", key)
+		return t, usage("%q: %s has no value", word, key)
 	}
 	t.key, t.value = key, strings.ToLower(value)
 	switch key {
@@ -78,16 +99,27 @@ func parseTerm(word string) (term, error) {
 			return t, usage("%s: %w", key, err)
 		}
 		t.age = time.Duration(d)
+		return t, nil
 	case "state":
 		if t.value != "ready" && t.value != "deferred" {
 			return t, usage("state: is ready or deferred, not %q", value)
 		}
-	default:
-		if _, err := path.Match(t.value, ""); err != nil {
-			return t, usage("%s: %q is no pattern", key, value)
+	case "id":
+		t.value = strings.ToUpper(value)
+		if id, err := mail.ParseQueueID(value); err == nil {
+			t.value = string(id)
 		}
 	}
+	if t.pattern, err = glob(t.value); err != nil {
+		return t, usage("%s: %q is no pattern", key, value)
+	}
 	return t, nil
+}
+
+// glob is an expression that matches like a pattern with * and ?, in any case.
+func glob(pattern string) (*regexp.Regexp, error) {
+	wild := strings.NewReplacer(`\*`, ".*", `\?`, ".")
+	return regexp.Compile("(?is)^" + wild.Replace(regexp.QuoteMeta(pattern)) + "$")
 }
 
 func keysOfSelector() []string {
@@ -99,30 +131,31 @@ func keysOfSelector() []string {
 	return keys
 }
 
+func (s *selector) empty() bool { return len(s.terms) == 0 && len(s.ids) == 0 }
+
 // chosen says why nothing would be chosen, for commands that change things.
 func (s *selector) chosen() error {
-	if len(s.terms) == 0 && !s.all {
+	if s.empty() && !s.all {
 		return usage("say which: a selector such as domain:example.org, or --all")
 	}
 	return nil
 }
 
-// matches reports whether every term holds for a job. Queue ids that are
-// given as words are alternatives to each other.
+// matches reports whether every term holds for a job. Ids are alternatives to
+// each other.
 func (s *selector) matches(e queue.JobEntry, now time.Time) bool {
-	ids, named := 0, false
+	byID := len(s.ids) > 0
+	named := s.ids[string(e.Job.QueueID)] || s.ids[e.Job.ID]
 	for _, t := range s.terms {
 		holds := t.holds(e, now)
-		if t.key == "id" && !t.exclude {
-			ids++
-			named = named || holds
-			continue
-		}
-		if holds == t.exclude {
+		switch {
+		case t.key == "id" && !t.exclude:
+			byID, named = true, named || holds
+		case holds == t.exclude:
 			return false
 		}
 	}
-	return ids == 0 || named
+	return named || !byID
 }
 
 func (t term) holds(e queue.JobEntry, now time.Time) bool {
@@ -135,29 +168,23 @@ func (t term) holds(e queue.JobEntry, now time.Time) bool {
 	case "state":
 		return t.value == stateOf(e)
 	case "id":
-		return t.glob(string(j.QueueID)) || t.glob(j.ID)
+		return t.pattern.MatchString(string(j.QueueID)) || t.pattern.MatchString(j.ID)
 	case "domain":
-		return t.glob(j.Destination)
+		return t.pattern.MatchString(j.Destination)
 	case "sender":
-		return t.glob(j.Env.ReversePath.String())
+		return t.pattern.MatchString(sender(j.Env.ReversePath.String()))
 	case "recipient":
-		return slices.ContainsFunc(recipientsOf(e), t.glob)
+		return slices.ContainsFunc(recipientsOf(e), t.pattern.MatchString)
 	case "device":
-		return t.glob(j.Device)
+		return t.pattern.MatchString(j.Device)
 	case "owner":
-		return t.glob(j.Owner)
+		return t.pattern.MatchString(j.Owner)
 	case "class":
-		return t.glob(string(j.Class))
+		return t.pattern.MatchString(string(j.Class))
 	case "reason":
 		return strings.Contains(strings.ToLower(j.LastReply), t.value)
 	}
 	return false
-}
-
-// glob matches with * and ?, in any case.
-func (t term) glob(s string) bool {
-	ok, err := path.Match(t.value, strings.ToLower(s))
-	return ok && err == nil
 }
 
 func stateOf(e queue.JobEntry) string {

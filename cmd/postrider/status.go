@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,11 +31,15 @@ type stageHealth struct {
 	Stage   string `json:"stage"`
 	Waiting uint64 `json:"waiting"` // messages not yet taken
 	Working uint64 `json:"working"` // taken, not settled
-	Workers int    `json:"workers"` // open pulls: 0 means that nobody works
+	Workers int    `json:"workers"` // open requests for more
+	Missing bool   `json:"missing"` // nobody works
 }
 
+// absent reports that nobody takes messages and nobody has any.
+func (s stageHealth) absent() bool { return s.Workers == 0 && s.Working == 0 }
+
 func newStatus(f *flags) *cobra.Command {
-	c := &cobra.Command{
+	return withOutput(f, answers, &cobra.Command{
 		Use:   "status",
 		Short: "The relay on one screen",
 		Long:  "Show what each service has before it, what is queued and settled, and what is wrong. Exits 10 when something is.",
@@ -49,54 +54,54 @@ func newStatus(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch f.output {
-			case "json":
+			if f.output == "json" {
 				err = printJSON(cmd.OutOrStdout(), h)
-			case "table":
+			} else {
 				err = h.print(cmd.OutOrStdout(), cfg.Relay.Hostname)
-			default:
-				return usage("-o %s: choose one of table|json", f.output)
 			}
 			if err == nil && len(h.Problems) > 0 {
 				return no(service.ExitNo, "not well")
 			}
 			return err
 		},
-	}
-	c.Flags().StringVarP(&f.output, "output", "o", "table", "output form: table|json")
-	return c
+	})
 }
+
+// A service between two requests looks as if it were not there: nobody is
+// called missing who was there at one of several looks.
+const (
+	looks     = 6
+	lookAgain = 150 * time.Millisecond
+)
 
 // examine reads the consumers of every stage and asks the ledger.
 func examine(ctx context.Context, bus *queue.Bus) (*health, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	h := &health{AsOf: time.Now().UTC(), Bus: bus.NC.ConnectedServerName() + " " + bus.NC.ConnectedServerVersion(), Problems: []string{}}
-	byStage := map[string]*stageHealth{}
-	order := []string{"policy", "signer", "delivery", "bounce"}
-	for _, stage := range order {
-		byStage[stage] = &stageHealth{Stage: stage}
-	}
-	for stream, stage := range stagesOfStreams() {
-		s, err := bus.JS.Stream(ctx, stream)
+	missing := map[string]bool{}
+	for look := range looks {
+		stages, err := readStages(ctx, bus)
 		if err != nil {
-			return nil, fmt.Errorf("read stream %s: %w", stream, err)
+			return nil, err
 		}
-		list := s.ListConsumers(ctx)
-		for c := range list.Info() {
-			byStage[stage].Waiting += c.NumPending
-			byStage[stage].Working += uint64(c.NumAckPending)
-			byStage[stage].Workers += c.NumWaiting
+		for _, s := range stages {
+			missing[s.Stage] = s.absent() && (look == 0 || missing[s.Stage])
 		}
-		if err := list.Err(); err != nil {
-			return nil, fmt.Errorf("read consumers of %s: %w", stream, err)
+		h.Stages = stages
+		if !slices.ContainsFunc(stages, func(s stageHealth) bool { return missing[s.Stage] }) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lookAgain):
 		}
 	}
-	for _, stage := range order {
-		s := byStage[stage]
-		h.Stages = append(h.Stages, *s)
-		if s.Workers == 0 && s.Working == 0 {
-			h.Problems = append(h.Problems, fmt.Sprintf("%s does not work: start it (postrider run %s)", stage, stage))
+	for i := range h.Stages {
+		s := &h.Stages[i]
+		if s.Missing = missing[s.Stage]; s.Missing {
+			h.Problems = append(h.Problems, fmt.Sprintf("%s does not work: start it (postrider run %s)", s.Stage, s.Stage))
 		}
 	}
 	status, err := books.Client(bus).Status(ctx)
@@ -114,6 +119,28 @@ func examine(ctx context.Context, bus *queue.Bus) (*health, error) {
 	return h, nil
 }
 
+// readStages reads the consumers of every stage once.
+func readStages(ctx context.Context, bus *queue.Bus) ([]stageHealth, error) {
+	stages := []stageHealth{{Stage: "policy"}, {Stage: "signer"}, {Stage: "delivery"}, {Stage: "bounce"}}
+	for stream, stage := range stagesOfStreams() {
+		s, err := bus.JS.Stream(ctx, stream)
+		if err != nil {
+			return nil, fmt.Errorf("read stream %s: %w", stream, err)
+		}
+		at := &stages[slices.IndexFunc(stages, func(s stageHealth) bool { return s.Stage == stage })]
+		list := s.ListConsumers(ctx)
+		for c := range list.Info() {
+			at.Waiting += c.NumPending
+			at.Working += uint64(c.NumAckPending)
+			at.Workers += c.NumWaiting
+		}
+		if err := list.Err(); err != nil {
+			return nil, fmt.Errorf("read consumers of %s: %w", stream, err)
+		}
+	}
+	return stages, nil
+}
+
 // stagesOfStreams is which service consumes which stream.
 func stagesOfStreams() map[string]string {
 	m := map[string]string{queue.StreamAdmitted: "signer", queue.StreamDeliver: "delivery", queue.StreamReport: "bounce"}
@@ -129,7 +156,7 @@ func (h *health) print(out io.Writer, hostname string) error {
 	fmt.Fprintf(w, "%-10s %10s %10s  %s\n", "STAGE", "WAITING", "WORKING", "")
 	for _, s := range h.Stages {
 		state := "+ works"
-		if s.Workers == 0 && s.Working == 0 {
+		if s.Missing {
 			state = "x nobody works"
 		}
 		fmt.Fprintf(w, "%-10s %10d %10d  %s\n", s.Stage, s.Waiting, s.Working, state)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,18 +13,21 @@ import (
 
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/service"
 )
 
 func newTrace(f *flags) *cobra.Command {
 	follow := false
-	c := &cobra.Command{
-		Use:   "trace QUEUE-ID|MESSAGE-ID|ADDRESS",
+	c := withOutput(f, answers, &cobra.Command{
+		Use:   "trace REF|QUEUE-ID|MESSAGE-ID|ADDRESS",
 		Short: "Show what became of a message, step by step",
 		Long: `Show what became of a message: who sent it and why it was let in, the
 signatures, every attempt with what the remote server said, and where it is now.
-An address lists the messages from and to it.
+An address lists the messages from and to it. The reference of a refusal shows
+what was refused, and why.
 
+  postrider trace R7K2-9QF3
   postrider trace 01K3ZQ7M2N8RT4XW
   postrider trace "<20261121.1@prn-3.campus.test>"
   postrider trace anna@example.org
@@ -35,26 +39,45 @@ An address lists the messages from and to it.
 				return err
 			}
 			defer bus.Close()
+			if ref, err := mail.ParseRef(args[0]); err == nil {
+				return traceRefusal(cmd, bus, ref, f.output)
+			}
 			client := books.Client(bus)
-			t, err := client.Trace(cmd.Context(), args[0])
+			text := messageOf(args[0])
+			t, err := client.Trace(cmd.Context(), text)
 			if err != nil {
 				return bookError(err)
 			}
 			if follow {
-				return followTrace(cmd.Context(), client, t, args[0], cmd.OutOrStdout())
+				live := cmd.OutOrStdout()
+				if f.output == "json" {
+					live = io.Discard // one value, when all is settled
+				}
+				t, err = followTrace(cmd.Context(), client, t, text, live)
+				if err != nil || f.output == "table" {
+					return err
+				}
 			}
-			switch f.output {
-			case "json":
+			if f.output == "json" {
 				return printJSON(cmd.OutOrStdout(), t)
-			case "table":
-				return printTrace(cmd.OutOrStdout(), t)
 			}
-			return usage("-o %s: choose one of table|json", f.output)
+			return printTrace(cmd.OutOrStdout(), t)
 		},
-	}
-	c.Flags().StringVarP(&f.output, "output", "o", "table", "output form: table|json")
+	})
 	c.Flags().BoolVar(&follow, "follow", false, "go on until every recipient is settled")
 	return c
+}
+
+// messageOf is the queue id of a job id ("...-0"), and every other text itself.
+func messageOf(text string) string {
+	id, number, ok := strings.Cut(text, "-")
+	if _, err := strconv.Atoi(number); !ok || err != nil {
+		return text
+	}
+	if _, err := mail.ParseQueueID(id); err != nil {
+		return text
+	}
+	return id
 }
 
 // bookError gives what the ledger answers its exit code.
@@ -70,36 +93,41 @@ func bookError(err error) error {
 	return err
 }
 
-// followTrace prints new records as they come until nothing is queued.
-func followTrace(ctx context.Context, client *books.Books, t *books.Trace, text string, out io.Writer) error {
+// followTrace prints new records as they come until nothing is queued, and
+// returns what the books say then.
+func followTrace(ctx context.Context, client *books.Books, t *books.Trace, text string, out io.Writer) (*books.Trace, error) {
 	if len(t.Messages) != 1 {
-		return usage("%s matches %d messages; follow one by its queue id", text, len(t.Messages))
+		return nil, usage("%s matches %d messages; follow one by its queue id", text, len(t.Messages))
 	}
 	text = string(t.Messages[0].QueueID)
 	if err := printTrace(out, t); err != nil {
-		return err
+		return nil, err
 	}
 	seen := lastSeq(t)
 	for t.Messages[0].States[books.StateQueued] > 0 {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		case <-time.After(time.Second):
 		}
-		var err error
-		if t, err = client.Trace(ctx, text); err != nil {
-			return bookError(err)
+		now, err := client.Trace(ctx, text)
+		if errors.Is(err, books.ErrNotFound) {
+			continue // between MAIL, where it was found, and the index
 		}
+		if err != nil {
+			return nil, bookError(err)
+		}
+		t = now
 		for _, r := range t.Records {
 			if r.Seq > seen {
 				if _, err := io.WriteString(out, describe(r)); err != nil {
-					return err
+					return nil, err
 				}
 			}
 		}
 		seen = lastSeq(t)
 	}
-	return nil
+	return t, nil
 }
 
 func lastSeq(t *books.Trace) uint64 {
@@ -118,9 +146,9 @@ func printTrace(out io.Writer, t *books.Trace) error {
 				states = append(states, fmt.Sprintf("%d %s", n, s))
 			}
 		}
-		fmt.Fprintf(w, "%s  from %s  %s  %s\n", m.QueueID, sender(m.Sender), size(m.Size), strings.Join(states, ", "))
+		fmt.Fprintf(w, "%s  from %s  %s  %s\n", m.QueueID, visible(sender(m.Sender)), size(m.Size), strings.Join(states, ", "))
 		if m.MessageID != "" {
-			fmt.Fprintf(w, "  Message-ID %s\n", m.MessageID)
+			fmt.Fprintf(w, "  Message-ID %s\n", visible(m.MessageID))
 		}
 		if m.Device != "" {
 			fmt.Fprintf(w, "  device %s, owner %s\n", m.Device, m.Owner)
@@ -132,6 +160,9 @@ func printTrace(out io.Writer, t *books.Trace) error {
 	if t.More {
 		fmt.Fprintln(w, "There are older ones.")
 	}
+	if t.Behind > 0 {
+		fmt.Fprintf(w, "The ledger's index is %d records behind: the last steps may be missing.\n", t.Behind)
+	}
 	if len(t.Records) > 0 {
 		fmt.Fprintln(w)
 	}
@@ -142,18 +173,10 @@ func printTrace(out io.Writer, t *books.Trace) error {
 		fmt.Fprintln(w)
 	}
 	for _, r := range t.Recipients {
-		fmt.Fprintf(w, "%s  %s%s\n", r.Recipient, symbol(r.State), position(r))
+		fmt.Fprintln(w, visible(fmt.Sprintf("%s  %s%s", r.Recipient, symbol(r.State), position(r))))
 	}
-	_, err := io.WriteString(out, visibleLines(w.String()))
+	_, err := io.WriteString(out, w.String())
 	return err
-}
-
-func visibleLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = visible(lines[i])
-	}
-	return strings.Join(lines, "\n")
 }
 
 func sender(s string) string {
@@ -234,22 +257,22 @@ func describe(r books.Record) string {
 	if rec.Actor != "" {
 		what += " by " + rec.Actor
 	}
-	fmt.Fprintf(w, "%s  %-8s %s\n", rec.At.Local().Format("2006-01-02 15:04:05.000"), rec.Stage, what)
+	fmt.Fprintf(w, "%s  %-8s %s\n", rec.At.Local().Format("2006-01-02 15:04:05.000"), rec.Stage, visible(what))
 	for _, rcpt := range rec.Recipients {
-		fmt.Fprintf(w, "%25s%s", "", rcpt.Address)
+		line := rcpt.Address.String()
 		if rcpt.RemoteMTA != "" {
-			fmt.Fprintf(w, "  %s", rcpt.RemoteMTA)
+			line += "  " + rcpt.RemoteMTA
 		}
 		if rcpt.TLS != "" {
-			fmt.Fprintf(w, " %s", rcpt.TLS)
+			line += " " + rcpt.TLS
 		}
 		if !rcpt.Reply.IsZero() {
-			fmt.Fprintf(w, "  %s", rcpt.Reply)
+			line += "  " + rcpt.Reply.String()
 		}
 		if rcpt.PossibleDuplicate {
-			fmt.Fprint(w, "  possible duplicate")
+			line += "  possible duplicate"
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "%25s%s\n", "", visible(line))
 	}
 	return w.String()
 }

@@ -26,6 +26,16 @@ func (l *Ledger) trace(ctx context.Context, q books.TraceQuestion) (*books.Trace
 	if text == "" {
 		return nil, fmt.Errorf("%w: nothing to trace", books.ErrQuestion)
 	}
+	t, err := l.look(ctx, text)
+	if errors.Is(err, books.ErrNotFound) {
+		// It may have moved from MAIL into the books between the two looks.
+		t, err = l.look(ctx, text)
+	}
+	return t, err
+}
+
+// look looks in the books, then in MAIL.
+func (l *Ledger) look(ctx context.Context, text string) (*books.Trace, error) {
 	t := &books.Trace{AsOf: time.Now().UTC()}
 	info, err := l.ledgerInfo(ctx)
 	if err != nil {

@@ -3,7 +3,9 @@
 //
 // It syncs every write, listens on loopback with a made password, and leaves
 // <data>/bus.json (mode 0600) for the commands. The data directory is stamped
-// with what it is for and never opened as the other.
+// with what it is for and never opened as the other. A store that cannot be
+// read whole, as under another encryption key, is refused: the server itself
+// would pass over what it cannot read, and new streams would take its place.
 package natsd
 
 import (
@@ -15,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,6 +45,7 @@ type Server struct {
 	access Access
 	lock   *os.File
 	file   string
+	stop   sync.Once
 }
 
 // Access is how the commands reach the bus: the content of bus.json.
@@ -57,6 +61,9 @@ var ErrPurpose = errors.New("data directory has another purpose")
 // ErrInUse reports a data directory that a running relay has open.
 var ErrInUse = errors.New("data directory is in use by another postrider")
 
+// ErrUnreadable reports a store of which the server read a part only.
+var ErrUnreadable = errors.New("what is stored there cannot be read")
+
 // accessFile is the name of bus.json below the data directory.
 const accessFile = "bus.json"
 
@@ -65,54 +72,73 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "bus"), 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if err := stamp(o.Dir, o.Purpose); err != nil {
-		return nil, err
-	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	opts, access, err := options(o)
-	if err != nil {
-		lock.Close()
-		return nil, err
-	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("configure bus: %w", err)
-	}
-	ns.SetLoggerV2(&logger{o.Log}, false, false, false)
-	go ns.Start()
-	s := &Server{Server: ns, lock: lock, file: filepath.Join(o.Dir, accessFile)}
-	for !ns.ReadyForConnections(100 * time.Millisecond) {
-		if ctx.Err() != nil {
-			s.Stop()
-			return nil, ctx.Err()
-		}
-	}
-	if !ns.JetStreamEnabled() {
-		s.Stop()
-		return nil, errors.New("start bus: JetStream did not start, see the log")
-	}
-	access.URL, access.PID = ns.ClientURL(), os.Getpid()
-	s.access = access
-	if err := writeAccess(s.file, access); err != nil {
+	s := &Server{lock: lock, file: filepath.Join(o.Dir, accessFile)}
+	if err := s.start(ctx, o); err != nil {
 		s.Stop()
 		return nil, err
 	}
 	return s, nil
 }
 
+// start does what Start does once the directory is locked.
+func (s *Server) start(ctx context.Context, o Options) error {
+	if err := stamp(o.Dir, o.Purpose); err != nil {
+		return err
+	}
+	opts, access, err := options(o)
+	if err != nil {
+		return err
+	}
+	had, err := stored(opts.StoreDir)
+	if err != nil {
+		return err
+	}
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("configure bus: %w", err)
+	}
+	s.Server = ns
+	log := &logger{log: o.Log, fatal: make(chan string, 1)}
+	ns.SetLoggerV2(log, false, false, false)
+	go ns.Start()
+	for !ns.ReadyForConnections(100 * time.Millisecond) {
+		select {
+		case why := <-log.fatal:
+			return fmt.Errorf("start bus: %s", why)
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+	}
+	if !ns.JetStreamEnabled() {
+		return errors.New("start bus: JetStream did not start, see the log")
+	}
+	if err := readable(ns, had); err != nil {
+		return fmt.Errorf("open %s: %w", opts.StoreDir, err)
+	}
+	access.URL, access.PID = ns.ClientURL(), os.Getpid()
+	s.access = access
+	return writeAccess(s.file, access)
+}
+
 // Access is how to connect to the server.
 func (s *Server) Access() Access { return s.access }
 
-// Stop stops the server and waits until its store is closed.
+// Stop stops the server and waits until its store is closed. Once is enough:
+// what it would remove later belongs to the next server.
 func (s *Server) Stop() {
-	s.Shutdown()
-	s.WaitForShutdown()
-	os.Remove(s.file)
-	s.lock.Close()
+	s.stop.Do(func() {
+		if s.Server != nil {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+		os.Remove(s.file)
+		s.lock.Close()
+	})
 }
 
 func options(o Options) (*server.Options, Access, error) {
@@ -175,7 +201,10 @@ func stamp(dir, purpose string) error {
 	file := filepath.Join(dir, "PURPOSE")
 	have, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return os.WriteFile(file, []byte(purpose+"\n"), 0o600)
+		if err := replace(file, []byte(purpose+"\n")); err != nil {
+			return fmt.Errorf("stamp data directory: %w", err)
+		}
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read stamp of the data directory: %w", err)
@@ -198,20 +227,31 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// writeAccess replaces bus.json in one step, so that no command reads half.
+// writeAccess writes bus.json.
 func writeAccess(file string, a Access) error {
 	b, err := json.MarshalIndent(a, "", "  ")
+	if err == nil {
+		err = replace(file, append(b, '\n'))
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", accessFile, err)
 	}
-	tmp := file + ".new"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", accessFile, err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
-		return fmt.Errorf("write %s: %w", accessFile, err)
-	}
 	return nil
+}
+
+// replace writes a file in one step and synced: nobody reads half of it, and
+// a power failure leaves none that is empty.
+func replace(file string, content []byte) error {
+	made, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(made.Name()) // gone already when it has its name
+	_, err = made.Write(content)
+	if err := errors.Join(err, made.Sync(), made.Close()); err != nil {
+		return err
+	}
+	return os.Rename(made.Name(), file)
 }
 
 // ReadAccess is how to reach the embedded bus of the relay that has dir open.
@@ -228,7 +268,11 @@ func ReadAccess(dir string) (Access, error) {
 }
 
 // logger passes the server's words on.
-type logger struct{ log zerolog.Logger }
+type logger struct {
+	log zerolog.Logger
+	// fatal has the first word of a server that cannot go on: it only says so.
+	fatal chan string
+}
 
 func (l *logger) Noticef(f string, v ...any) { l.log.Debug().Msgf("bus: "+f, v...) }
 func (l *logger) Warnf(f string, v ...any) {
@@ -237,7 +281,13 @@ func (l *logger) Warnf(f string, v ...any) {
 	}
 	l.log.Warn().Msgf("bus: "+f, v...)
 }
-func (l *logger) Fatalf(f string, v ...any) { l.log.Error().Msgf("bus: "+f, v...) }
+func (l *logger) Fatalf(f string, v ...any) {
+	l.log.Error().Msgf("bus: "+f, v...)
+	select {
+	case l.fatal <- fmt.Sprintf(f, v...):
+	default:
+	}
+}
 func (l *logger) Errorf(f string, v ...any) { l.log.Error().Msgf("bus: "+f, v...) }
 func (l *logger) Debugf(f string, v ...any) { l.log.Trace().Msgf("bus: "+f, v...) }
 func (l *logger) Tracef(f string, v ...any) { l.log.Trace().Msgf("bus: "+f, v...) }

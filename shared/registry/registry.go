@@ -28,6 +28,16 @@ const (
 	StateRetired   State = "retired"
 )
 
+// holds reports a state in which a device has its addresses: they may send, or
+// have been stopped.
+func (s State) holds() bool {
+	switch s {
+	case StateRequested, StateApproved, StateRetired:
+		return false
+	}
+	return true
+}
+
 // Scope is where a device may send to.
 type Scope string
 
@@ -95,7 +105,9 @@ type Snapshot struct {
 }
 
 // NewSnapshot indexes devices and credentials. Of two devices with the same
-// address range the one whose name sorts first has it.
+// address range the one whose name sorts first has it. One that is only
+// requested, or retired, has no address: asking for a registration changes
+// nothing yet, neither for that address nor for the device that has it.
 func NewSnapshot(revision uint64, devices []*Device, credentials []*Credential) *Snapshot {
 	s := &Snapshot{
 		Revision:    revision,
@@ -104,6 +116,9 @@ func NewSnapshot(revision uint64, devices []*Device, credentials []*Credential) 
 	}
 	for _, d := range devices {
 		s.devices[d.Name] = d
+		if !d.State.holds() {
+			continue
+		}
 		for _, p := range d.Addresses {
 			p = unmap(p)
 			if had, ok := s.addresses.Get(p); !ok || d.Name < had.Name {
@@ -134,6 +149,17 @@ func (s *Snapshot) Device(name string) (*Device, bool) {
 // ByAddress is the device with the most specific range that holds addr.
 func (s *Snapshot) ByAddress(addr netip.Addr) (*Device, bool) {
 	return s.addresses.Lookup(addr.Unmap().WithZone(""))
+}
+
+// Rival is another device that has one of the ranges of d for itself. Ranges
+// within each other are no rivals: the most specific wins.
+func (s *Snapshot) Rival(d *Device) (*Device, bool) {
+	for _, p := range d.Addresses {
+		if had, ok := s.addresses.Get(unmap(p)); ok && had.Name != d.Name {
+			return had, true
+		}
+	}
+	return nil, false
 }
 
 // ByCredential is the device a credential stands for.

@@ -32,3 +32,36 @@ func TestSecret(t *testing.T) {
 		t.Error("no salt")
 	}
 }
+
+// A request, or a registration that ended, takes nothing from the device that
+// has the address, however it is called and however narrow its range.
+func TestOnlyApprovedDevicesHaveAddresses(t *testing.T) {
+	at := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
+	devices := []*Device{
+		{Name: "m.test", State: StateActive, Addresses: at("10.2.3.4/32")},
+		{Name: "fleet.test", State: StateActive, Addresses: at("10.8.0.0/16")},
+		{Name: "a.test", State: StateRequested, Addresses: at("10.2.3.4/32")},
+		{Name: "b.test", State: StateRetired, Addresses: at("10.8.0.1/32")},
+		{Name: "c.test", State: StateRequested, Addresses: at("10.9.0.1/32")},
+		{Name: "d.test", State: StateSuspended, Addresses: at("10.8.0.2/32")},
+	}
+	s := NewSnapshot(1, devices, nil)
+	for addr, want := range map[string]string{"10.2.3.4": "m.test", "10.8.0.1": "fleet.test", "10.9.0.1": "", "10.8.0.2": "d.test"} {
+		got := ""
+		if d, ok := s.ByAddress(netip.MustParseAddr(addr)); ok {
+			got = d.Name
+		}
+		if got != want {
+			t.Errorf("%s is %q, want %q", addr, got, want)
+		}
+	}
+	for i, want := range []string{"", "", "m.test", "", "", ""} {
+		got := ""
+		if d, ok := s.Rival(devices[i]); ok {
+			got = d.Name
+		}
+		if got != want {
+			t.Errorf("rival of %s is %q, want %q", devices[i].Name, got, want)
+		}
+	}
+}

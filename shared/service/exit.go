@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/natsd"
@@ -50,7 +51,7 @@ func ExitCode(err error) int {
 		return exit.Code
 	case errors.As(err, &problems), errors.Is(err, ErrNoBus),
 		errors.Is(err, queue.ErrNotDurable), errors.Is(err, queue.ErrSyncUnknown), errors.Is(err, queue.ErrTooOld), errors.Is(err, queue.ErrSystemAccess),
-		errors.Is(err, natsd.ErrPurpose):
+		errors.Is(err, natsd.ErrPurpose), errors.Is(err, natsd.ErrUnreadable):
 		return ExitUsage
 	case errors.Is(err, natsd.ErrInUse):
 		return ExitConflict
@@ -58,6 +59,8 @@ func ExitCode(err error) int {
 		return ExitUnreachable
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
+	case errors.Is(err, fs.ErrPermission): // a file or a port of somebody else
+		return ExitNotPermitted
 	}
 	return ExitError
 }

@@ -113,10 +113,13 @@ func (g *Group) Run(ctx context.Context, env Env) error {
 		})
 		group.Go(func() error {
 			err := s.Run(ctx, &own)
-			if err != nil && ctx.Err() == nil {
-				return fmt.Errorf("%s: %w", s.Name, err)
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err == nil: // unasked: a relay without it would look well
+				err = errors.New("ended by itself")
 			}
-			return nil
+			return fmt.Errorf("%s: %w", s.Name, err)
 		})
 	}
 	return group.Wait()

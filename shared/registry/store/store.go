@@ -64,6 +64,9 @@ func (s *Store) Load(ctx context.Context) (*registry.Snapshot, error) {
 	case <-ready:
 		return s.Snapshot(), nil
 	case err := <-done:
+		if err == nil {
+			err = ctx.Err()
+		}
 		return nil, err
 	}
 }
@@ -173,13 +176,18 @@ func (s *Store) PutDevice(ctx context.Context, d *registry.Device) error {
 	return nil
 }
 
-// PutCredential creates or replaces a credential.
+// PutCredential creates a credential. One of that name is never replaced: its
+// secret may be in use.
 func (s *Store) PutCredential(ctx context.Context, c *registry.Credential) error {
 	value, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("write credential %s: %w", c.Name, err)
 	}
-	if _, err := s.kv.Put(ctx, credentialKey(c.Name), value); err != nil {
+	_, err = s.kv.Create(ctx, credentialKey(c.Name), value)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return fmt.Errorf("credential %s %w", c.Name, ErrDuplicate)
+	}
+	if err != nil {
 		return fmt.Errorf("write credential %s: %w", c.Name, err)
 	}
 	return nil

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/queuetest"
+	"github.com/postrider/postrider/shared/registry"
+)
+
+func open(t *testing.T, bus *queue.Bus, file ...*registry.Device) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), bus, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func load(t *testing.T, s *Store) *registry.Snapshot {
+	t.Helper()
+	snapshot, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot
+}
+
+func printer(state registry.State) *registry.Device {
+	return &registry.Device{
+		Name: "prn-1.chem.campus.test", Owner: "chem", Contacts: []string{"it@campus.test"}, Scope: registry.ScopeAnywhere,
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.2.3.4/32")}, State: state,
+	}
+}
+
+func TestDevice(t *testing.T) {
+	s := open(t, queuetest.Start(t))
+	d := printer(registry.StateRequested)
+	if err := s.PutDevice(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutDevice(t.Context(), d); !errors.Is(err, ErrDuplicate) {
+		t.Errorf("created twice: %v", err)
+	}
+	snapshot := load(t, s)
+	got, ok := snapshot.Device(d.Name)
+	if !ok || got.Owner != "chem" || got.Origin != registry.OriginCommand || got.Revision == 0 || snapshot.Revision != got.Revision || got.Addresses[0] != d.Addresses[0] {
+		t.Fatalf("read back: %+v, revision %d", got, snapshot.Revision)
+	}
+	mine, theirs := *got, *got
+	mine.State, theirs.State = registry.StateActive, registry.StateRetired
+	if err := s.PutDevice(t.Context(), &mine); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutDevice(t.Context(), &theirs); !errors.Is(err, ErrConflict) {
+		t.Errorf("changed at an old revision: %v", err)
+	}
+	if now, _ := load(t, s).Device(d.Name); now.State != registry.StateActive {
+		t.Errorf("state %s: the loser won", now.State)
+	}
+	if old, _ := snapshot.Device(d.Name); old.State != registry.StateRequested {
+		t.Error("a snapshot changed")
+	}
+}
+
+func TestFileWins(t *testing.T) {
+	bus := queuetest.Start(t)
+	name := printer("").Name
+	if err := open(t, bus).PutDevice(t.Context(), printer(registry.StateSuspended)); err != nil {
+		t.Fatal(err)
+	}
+	file := printer(registry.StateActive)
+	file.Origin = registry.OriginFile
+	s := open(t, bus, file)
+	if d, ok := load(t, s).Device(name); !ok || d.State != registry.StateActive || d.Origin != registry.OriginFile {
+		t.Errorf("device of the file: %+v", d)
+	}
+	if n := len(load(t, s).Devices()); n != 1 {
+		t.Errorf("%d devices", n)
+	}
+	if err := s.PutDevice(t.Context(), printer(registry.StateActive)); !errors.Is(err, ErrFromFile) {
+		t.Errorf("changed a device of the file: %v", err)
+	}
+}
+
+// Names are what people type; each must be one key of its own.
+func TestCredentialNames(t *testing.T) {
+	s := open(t, queuetest.Start(t))
+	names := []string{"app", "App", "app/mail@campus.test", "app.mail", "app mail", "*", ">", "größe", "x=y"}
+	for _, name := range names {
+		if err := s.PutCredential(t.Context(), &registry.Credential{Name: name, Device: "app.campus.test", Hash: "hash of " + name}); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	snapshot := load(t, s)
+	for _, name := range names {
+		if c, ok := snapshot.Credential(name); !ok || c.Hash != "hash of "+name {
+			t.Errorf("%q reads back as %+v", name, c)
+		}
+	}
+	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "app", Hash: "other"}); !errors.Is(err, ErrDuplicate) {
+		t.Errorf("replaced: %v", err)
+	}
+	if err := s.DeleteCredential(t.Context(), "app/mail@campus.test"); err != nil {
+		t.Error(err)
+	}
+	if err := s.DeleteCredential(t.Context(), "app/mail@campus.test"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("removed twice: %v", err)
+	}
+	snapshot = load(t, s)
+	if _, ok := snapshot.Credential("app/mail@campus.test"); ok {
+		t.Error("it is still there")
+	}
+	if c, ok := snapshot.Credential("app"); !ok || c.Hash != "hash of app" {
+		t.Errorf("another one went with it: %+v", c)
+	}
+	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "app/mail@campus.test", Hash: "anew"}); err != nil {
+		t.Errorf("made again after it was removed: %v", err)
+	}
+}
+
+func TestFollow(t *testing.T) {
+	bus := queuetest.Start(t)
+	s := open(t, bus)
+	if err := s.PutDevice(t.Context(), printer(registry.StateActive)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- s.Follow(ctx, func() { close(ready) }) }()
+	<-ready
+	before := s.Snapshot()
+	if _, ok := before.ByAddress(netip.MustParseAddr("10.2.3.4")); !ok {
+		t.Error("not there when ready")
+	}
+	d, _ := before.Device(printer("").Name)
+	changed := *d
+	changed.State = registry.StateSuspended
+	if err := s.PutDevice(t.Context(), &changed); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "prn", Device: d.Name}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, func(now *registry.Snapshot) bool {
+		d, _ := now.Device(d.Name)
+		of, ok := now.ByCredential("prn")
+		return d.State == registry.StateSuspended && ok && of == d && now.Revision > before.Revision
+	})
+	if err := s.DeleteCredential(t.Context(), "prn"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, func(now *registry.Snapshot) bool { _, ok := now.Credential("prn"); return !ok })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// eventually waits until a snapshot is as it should be.
+func eventually(t *testing.T, s *Store, good func(*registry.Snapshot) bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for !good(s.Snapshot()) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("the change never came")
+		}
+	}
+}
+
+// What cannot be read admits nobody, and keeps nothing else from being read.
+func TestUnreadableEntry(t *testing.T) {
+	bus := queuetest.Start(t)
+	s := open(t, bus)
+	if err := s.PutDevice(t.Context(), printer(registry.StateActive)); err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range map[string]string{"device.broken=test": `{"name":`, credentialKey("broken"): "[]", "other.thing": "{}"} {
+		if _, err := s.kv.PutString(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot := load(t, s)
+	if _, ok := snapshot.Credential("broken"); ok || len(snapshot.Devices()) != 1 {
+		t.Errorf("%d devices", len(snapshot.Devices()))
+	}
+	if _, err := s.kv.PutString(t.Context(), deviceKey(printer("").Name), "null and void"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(load(t, s).Devices()); n != 0 {
+		t.Errorf("%d devices: an entry that was overwritten with nonsense still admits", n)
+	}
+}
+
+// A command that is interrupted while it reads gets an error, not a registry
+// of nothing.
+func TestLoadInterrupted(t *testing.T) {
+	s := open(t, queuetest.Start(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if snapshot, err := s.Load(ctx); err == nil && snapshot == nil {
+		t.Error("neither a snapshot nor an error")
+	}
+}
