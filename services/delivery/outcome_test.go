@@ -123,13 +123,13 @@ func TestConclude(t *testing.T) {
 	}
 	job := &event.Job{ID: "Q-0", QueueID: "Q", AcceptedAt: now.Add(-time.Hour), Class: mail.ClassAlert, Destination: "x.test", Attempt: 2,
 		Diagnosed: []event.RecipientRecord{{Address: rcpt("lost").Address, Reply: smtp.Reply{Code: 452}, RemoteMTA: "old"}}}
-	got := conclude(job, endings, conclusion{now: now, chance: .5, schedule: s})
+	got := conclude(job, endings, conclusion{now: now, chance: .5, run: "r", schedule: s})
 
 	if len(got.records) != 3 || len(got.failures) != 1 || got.later == nil || len(got.done) != 2 {
 		t.Fatalf("%+v", got)
 	}
 	ok, no, later := got.records[0], got.records[1], got.records[2]
-	if ok.Outcome != event.Delivered || !ok.Recipients[0].PossibleDuplicate || ok.Attempt != 3 || ok.key != "Q-0/3" {
+	if ok.Outcome != event.Delivered || !ok.Recipients[0].PossibleDuplicate || ok.Attempt != 3 || ok.key != "Q-0/3/r" {
 		t.Errorf("delivered: %+v", ok)
 	}
 	if no.Outcome != event.Failed || no.Recipients[0].PossibleDuplicate || no.Recipients[0].RemoteMTA != at.mta {

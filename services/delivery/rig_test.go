@@ -112,6 +112,16 @@ func (r *rig) alone() {
 	}
 	r.worker.member = m
 	r.t.Cleanup(r.worker.mta.pool.close)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.worker.settled.Follow(ctx)
+	}()
+	r.t.Cleanup(func() {
+		stop()
+		<-done
+	})
 }
 
 // job stores content and makes the job for recipients of one destination.

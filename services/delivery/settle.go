@@ -48,6 +48,7 @@ const (
 type conclusion struct {
 	now      time.Time
 	chance   float64 // in [0, 1)
+	run      string  // names this run of the attempt among others
 	schedule schedule
 	reason   string // about our own trouble, for the ledger
 	// soon: the attempt was cut short on our side and is continued at once.
@@ -112,7 +113,8 @@ func (s *settlement) record(job *event.Job, c conclusion, outcome event.Outcome,
 	case suffix != "":
 		key, reason = key+"/expired", suffix
 	case outcome == event.Delivered:
-		reason = ""
+		// A second delivery is a second record: the books must show it.
+		key, reason = key+"/"+c.run, ""
 	}
 	s.records = append(s.records, keyed{key, event.Record{
 		At: c.now.UTC(), Stage: event.StageDelivery, Outcome: outcome, QueueID: job.QueueID,

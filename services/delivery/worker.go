@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -37,6 +39,7 @@ type worker struct {
 	limits   *limits
 	memory   *memory
 	earlier  settlements
+	settled  *queue.Settled
 	schedule schedule
 	metrics  *metrics
 	member   *membership
@@ -75,7 +78,8 @@ func newWorker(env *service.Env, s settings) (*worker, error) {
 		}
 		w.settings.dns, w.close = r, r.Close
 	}
-	w.earlier = w.memory
+	w.settled = env.Bus.NewSettled()
+	w.earlier = &subtraction{w.memory, w.settled}
 	for _, l := range lanes() {
 		w.slots[l.lane] = make(chan struct{}, l.worker)
 	}
@@ -99,6 +103,9 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	if w.member, err = join(ctx, w.bus, name, w.settings.ttl); err != nil {
 		return err
 	}
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	reading.Go(func() { w.settled.Follow(ctx) })
 	serving := newServing(ctx, w)
 	w.member.run(ctx, func(mine []int) {
 		w.log.Info().Ints("partitions", mine).Msg("serving partitions")
@@ -132,6 +139,9 @@ func (w *worker) handle(ctx context.Context, m queue.Message) error {
 		return w.store(ctx, job, decided)
 	}
 	rcpts, err := w.earlier.Outstanding(ctx, job)
+	if err == nil {
+		err = w.reportAgain(ctx, job)
+	}
 	if err != nil || len(rcpts) == 0 {
 		return err
 	}
@@ -160,7 +170,7 @@ func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error 
 		w.metrics.attempts.WithLabelValues("cut").Inc()
 		return fmt.Errorf("deliver %s to %s: %w: %w", job.ID, job.Destination, errUncounted, a.cut)
 	}
-	c := conclusion{now: time.Now(), chance: rand.Float64(), schedule: w.schedule, soon: a.cut != nil}
+	c := conclusion{now: time.Now(), chance: rand.Float64(), run: strconv.FormatUint(rand.Uint64(), 36), schedule: w.schedule, soon: a.cut != nil}
 	if a.cut != nil {
 		settleOpen(a.endings, trouble{reply: replyCutShort, cause: a.cut})
 	}
