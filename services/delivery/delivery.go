@@ -25,8 +25,9 @@
 //
 //   - What follows from an attempt is stored before its job is acknowledged:
 //     records first, then the events they announce. Storing it twice is
-//     storing it once. A job that comes back to this process is not sent again
-//     (memory.go); what another process did is not known here yet.
+//     storing it once. A job that comes back is not sent again to those whom
+//     this process (memory.go) or the last hour of LEDGER (subtract.go) knows to
+//     be settled. Nothing is sent before LEDGER was read to its end.
 //   - Only a reply of the destination, or a definite answer of the DNS, ends a
 //     recipient's hope. Every trouble of our own delays.
 //   - An attempt that ended between the dot and its reply is repeated later,
@@ -54,7 +55,8 @@
 // A certificate under verify is checked against the name of the MX, which
 // comes from the DNS: without DNSSEC, who forges the DNS names an MX of his own.
 // Routes have no such gap. No MTA-STS, no DANE, no TLS-RPT; no learning from
-// reply texts. A recipient refused with 4yz by one MX is not tried on the next.
+// reply texts. What was settled more than an hour ago by another process is
+// not known here. A recipient refused with 4yz by one MX is not tried on the next.
 // Credentials in files are read at start.
 //
 // # Standards
