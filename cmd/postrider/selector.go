@@ -60,7 +60,7 @@ func excluding(args []string) []string {
 func parseSelector(words []string, all bool) (*selector, error) {
 	s := &selector{all: all, ids: map[string]bool{}}
 	for _, text := range words {
-		for _, word := range strings.Fields(text) {
+		for _, word := range termsOf(text) {
 			t, err := parseTerm(word)
 			if err != nil {
 				return nil, err
@@ -76,6 +76,21 @@ func parseSelector(words []string, all bool) (*selector, error) {
 		return nil, usage("--all and a selector contradict each other; give one of them")
 	}
 	return s, nil
+}
+
+// termsOf splits an argument that holds several terms. Words after a reason
+// belong to it until the next word with a key: reason:"no mail server".
+func termsOf(text string) []string {
+	var terms []string
+	for _, word := range strings.Fields(text) {
+		last := len(terms) - 1
+		if last >= 0 && strings.HasPrefix(strings.TrimPrefix(terms[last], "-"), "reason:") && !strings.Contains(word, ":") {
+			terms[last] += " " + word
+			continue
+		}
+		terms = append(terms, word)
+	}
+	return terms
 }
 
 func parseTerm(word string) (t term, err error) {

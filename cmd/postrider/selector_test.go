@@ -205,3 +205,16 @@ func FuzzSelector(f *testing.F) {
 		s.matches(job, time.Unix(0, 0))
 	})
 }
+
+func TestTermsOf(t *testing.T) {
+	for text, want := range map[string][]string{
+		"reason:no mail server":                   {"reason:no mail server"},
+		"domain:x.test -reason:no server owner:a": {"domain:x.test", "-reason:no server", "owner:a"},
+		"domain:x.test 1JM70BYWR00007P8":          {"domain:x.test", "1JM70BYWR00007P8"},
+		" ":                                       nil,
+	} {
+		if got := termsOf(text); !slices.Equal(got, want) {
+			t.Errorf("termsOf(%q) = %q", text, got)
+		}
+	}
+}
