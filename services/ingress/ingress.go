@@ -57,6 +57,7 @@ type Ingress struct {
 	cfg      *config.Config
 	rules    *authz.Rules
 	registry func() *registry.Snapshot
+	current  func() bool    // the snapshot has what the registry had at the last connect
 	names    *dnsx.Resolver // nil when no rule asks for names
 	ids      *mail.QueueIDs
 	secrets  chan struct{} // bounds the secrets being checked at once
@@ -75,7 +76,7 @@ func Run(ctx context.Context, env *service.Env) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	in := &Ingress{
-		ctx: work, bus: env.Bus, cfg: env.Config, rules: env.Config.Rules(), registry: reg.Snapshot,
+		ctx: work, bus: env.Bus, cfg: env.Config, rules: env.Config.Rules(), registry: reg.Snapshot, current: reg.Current,
 		ids: mail.NewQueueIDs(), secrets: make(chan struct{}, 4), log: env.Log, metrics: newMetrics(env.Metrics),
 	}
 	in.evidence = newEvidence(keep(env.Bus), env.Log, in.metrics.dropped)

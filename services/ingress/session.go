@@ -68,8 +68,8 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	if s.messages >= s.limit() {
 		return s.answer(event.Refusal{Stage: "mail", Rule: "session-limit", Reply: replyEnough})
 	}
-	if s.in.ctx.Err() != nil || !s.in.bus.NC.IsConnected() {
-		return s.trouble("mail", smtp.ReplyStoreDown, errors.New("bus is not connected"))
+	if s.in.ctx.Err() != nil || !s.in.bus.NC.IsConnected() || !s.in.current() {
+		return s.trouble("mail", smtp.ReplyStoreDown, errors.New("bus is not connected, or the registry not read since"))
 	}
 	var path smtp.ReversePath
 	if from != "" {

@@ -13,8 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/postrider/postrider/shared/queue"
@@ -36,9 +39,11 @@ const (
 
 // Store is the registry of one relay.
 type Store struct {
+	bus      *queue.Bus
 	kv       jetstream.KeyValue
 	file     []*registry.Device
 	snapshot atomic.Pointer[registry.Snapshot]
+	current  atomic.Bool
 }
 
 // Open opens the registry. file are the devices of the configuration.
@@ -47,11 +52,15 @@ func Open(ctx context.Context, bus *queue.Bus, file []*registry.Device) (*Store,
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
-	return &Store{kv: kv, file: file}, nil
+	return &Store{bus: bus, kv: kv, file: file}, nil
 }
 
 // Snapshot is the registry as last followed; Follow or Load must have run.
 func (s *Store) Snapshot() *registry.Snapshot { return s.snapshot.Load() }
+
+// Current reports that Snapshot has everything that the registry had at the
+// last connect, and follows it. While it has not, who may send is not known.
+func (s *Store) Current() bool { return s.current.Load() }
 
 // Load reads the registry once.
 func (s *Store) Load(ctx context.Context) (*registry.Snapshot, error) {
@@ -72,8 +81,39 @@ func (s *Store) Load(ctx context.Context) (*registry.Snapshot, error) {
 }
 
 // Follow keeps Snapshot current until ctx ends. ready is called once, when
-// everything that was in the registry is in the snapshot.
+// everything that was in the registry is in the snapshot. After a reconnect,
+// and whenever the watch breaks, it reads the registry anew; the old snapshot
+// stands meanwhile, and is not Current.
 func (s *Store) Follow(ctx context.Context, ready func()) error {
+	status := s.bus.NC.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
+	defer s.bus.NC.RemoveStatusListener(status)
+	ready = sync.OnceFunc(ready)
+	for {
+		err := s.watch(ctx, status, ready)
+		s.current.Store(false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if s.Snapshot() == nil {
+			return err // it cannot be read at all
+		}
+		if err != nil {
+			s.bus.Log.Warn().Err(err).Msg("registry is read anew")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchPause):
+		}
+	}
+}
+
+// watchPause keeps a watch that breaks at once from being renewed at once.
+const watchPause = 200 * time.Millisecond
+
+// watch follows the registry until ctx ends, the connection changes, or the
+// watch breaks.
+func (s *Store) watch(ctx context.Context, status <-chan nats.Status, ready func()) error {
 	watch, err := s.kv.WatchAll(ctx)
 	if err != nil {
 		return fmt.Errorf("follow registry: %w", err)
@@ -82,24 +122,25 @@ func (s *Store) Follow(ctx context.Context, ready func()) error {
 	devices := map[string]*registry.Device{}
 	credentials := map[string]*registry.Credential{}
 	revision := uint64(0)
-	loaded := false
 	for {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-status:
 			return nil
 		case e, ok := <-watch.Updates():
 			if !ok {
 				return errors.New("follow registry: watch ended")
 			}
-			if e == nil {
+			if e == nil { // everything that was there has come
 				s.publish(revision, devices, credentials)
-				loaded = true
+				s.current.Store(true)
 				ready()
 				continue
 			}
 			revision = e.Revision()
 			apply(e, devices, credentials)
-			if loaded {
+			if s.current.Load() {
 				s.publish(revision, devices, credentials)
 			}
 		}

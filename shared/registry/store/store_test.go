@@ -161,6 +161,48 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// After a reconnect the registry is read anew: what changed meanwhile is in
+// the snapshot before it counts as current, also what was removed.
+func TestFollowAfterReconnect(t *testing.T) {
+	bus := queuetest.Start(t)
+	s := open(t, bus)
+	if s.Current() {
+		t.Error("current before anything was read")
+	}
+	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "gone", Device: "x.test"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- s.Follow(ctx, func() { close(ready) }) }()
+	<-ready
+	for range 3 {
+		before := s.Snapshot()
+		if !s.Current() {
+			t.Error("not current when ready")
+		}
+		if err := bus.NC.ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		// A fresh snapshot, not the one from before, and then current.
+		eventually(t, s, func(now *registry.Snapshot) bool { return now != before && s.Current() })
+	}
+	if err := s.DeleteCredential(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.NC.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, func(now *registry.Snapshot) bool {
+		_, there := now.Credential("gone")
+		return !there && s.Current()
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // eventually waits until a snapshot is as it should be.
 func eventually(t *testing.T, s *Store, good func(*registry.Snapshot) bool) {
 	t.Helper()
