@@ -317,3 +317,21 @@ func TestVerdictWithoutReply(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Whoever may send is not known until the registry was read after a reconnect:
+// a device is told to try again, and nothing is decided by an old snapshot.
+func TestRegistryBehindIsTransient(t *testing.T) {
+	m := newMetrics(prometheus.NewRegistry())
+	in := &Ingress{
+		ctx: t.Context(), bus: queuetest.Start(t), cfg: config.Defaults(), rules: &authz.Rules{Sandbox: true}, metrics: m,
+		registry: func() *registry.Snapshot { return registry.NewSnapshot(0, nil, nil) },
+		evidence: newEvidence(func(context.Context, event.Refusal) error { return nil }, queuetest.Log(t), prometheus.NewCounter(prometheus.CounterOpts{})),
+	}
+	in.current = func() bool { return false }
+	s := &session{in: in, listener: &listener{}, facts: authz.Facts{Listener: "devices", Address: netip.MustParseAddr("127.0.0.1")}}
+	err := s.Mail("prn@campus.test", nil)
+	var said *gosmtp.SMTPError
+	if !errors.As(err, &said) || said.Code != 451 {
+		t.Errorf("got %v, want 451", err)
+	}
+}
