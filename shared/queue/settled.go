@@ -21,8 +21,12 @@ import (
 // forgotten by the duplicate window. Settled is what a worker subtracts from
 // every job before it sends: the recipients whose end stands in LEDGER.
 
-// SettledFor is how far back Settled knows.
-const SettledFor = time.Hour
+// SettledFor is how far back Settled knows, and SettledMost how many messages
+// at most: some 100 MB. What a crash leaves behind is minutes old.
+const (
+	SettledFor  = time.Hour
+	SettledMost = 200_000
+)
 
 // ends are the records after which a recipient is not sent to again. Failed is
 // among them: its report is due, or written.
@@ -195,7 +199,7 @@ func (s *Settled) add(r *event.Record, at time.Time) {
 			m.end[rcpt.Address] = r.Outcome
 		}
 	}
-	for len(s.order) > 0 && at.Sub(s.order[0].at) > SettledFor {
+	for len(s.order) > SettledMost || len(s.order) > 0 && at.Sub(s.order[0].at) > SettledFor {
 		delete(s.known, s.order[0].id)
 		s.order = s.order[1:]
 	}
