@@ -72,6 +72,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "bus"), 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
+	// Looked at before the lock, so that the wrong kind of relay is told so also
+	// while the right one runs; written after it.
+	if err := checkStamp(o.Dir, o.Purpose); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
 		return nil, err
@@ -196,16 +201,24 @@ func room(dir string) (int64, error) {
 	return (int64(fs.Bavail)*fs.Bsize + used) / 10 * 8, nil
 }
 
+// stampFile is the name of the mark below the data directory.
+const stampFile = "PURPOSE"
+
 // stamp marks dir with its purpose, or checks the mark it has.
 func stamp(dir, purpose string) error {
-	file := filepath.Join(dir, "PURPOSE")
-	have, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		if err := replace(file, []byte(purpose+"\n")); err != nil {
-			return fmt.Errorf("stamp data directory: %w", err)
-		}
-		return nil
+	err := checkStamp(dir, purpose)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
+	if err := replace(filepath.Join(dir, stampFile), []byte(purpose+"\n")); err != nil {
+		return fmt.Errorf("stamp data directory: %w", err)
+	}
+	return nil
+}
+
+// checkStamp compares the mark of dir; os.ErrNotExist says that it has none.
+func checkStamp(dir, purpose string) error {
+	have, err := os.ReadFile(filepath.Join(dir, stampFile))
 	if err != nil {
 		return fmt.Errorf("read stamp of the data directory: %w", err)
 	}
