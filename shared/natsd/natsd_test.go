@@ -143,8 +143,11 @@ func TestPurpose(t *testing.T) {
 	o := quiet(t, dir, "")
 	o.Purpose = "sandbox"
 	s := start(t, o)
-	s.Stop()
 	o.Purpose = "production"
+	if _, err := Start(t.Context(), o); !errors.Is(err, ErrPurpose) {
+		t.Errorf("production on the directory of a running sandbox: %v", err)
+	}
+	s.Stop()
 	if _, err := Start(t.Context(), o); !errors.Is(err, ErrPurpose) || !strings.Contains(err.Error(), "sandbox") {
 		t.Errorf("production on the directory of a sandbox: %v", err)
 	}
