@@ -54,7 +54,7 @@ demo: ## send one good and one bad message through a sandbox and show what becam
 	go run ./test/cmd/demo
 
 .PHONY: interop
-interop: build ## with real peers: Postfix as MX, OpenDKIM and dkimpy as verifiers, tshark on the wire (root, Debian packages)
+interop: build ## with real peers: Postfix as MX, OpenDKIM and dkimpy as verifiers, tcpdump on the wire (root, Debian packages)
 	go test -count=1 -tags interop -timeout 15m ./test/interop
 
 .PHONY: compose
