@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -53,6 +54,8 @@ type ContentWriter struct {
 	// pending is the chunk being stored while the next one fills.
 	pending chan chunkResult
 	err     error
+	// named: the message that names the chunks was published, or may have been.
+	named bool
 }
 
 type chunkResult struct {
@@ -160,8 +163,10 @@ func (w *ContentWriter) Commit(a *event.Accepted) (event.ContentRef, error) {
 	}
 	w.buf = append(w.buf, meta...)
 	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(len(meta)))
+	w.named = true
 	at, err := w.bus.Publish(w.ctx, MailSubject(a.Class.Lane(), ShardOf(w.id)), string(w.id), w.buf)
 	if err != nil {
+		w.named = !errors.Is(err, ErrFull) // refused for sure, or perhaps stored
 		return event.ContentRef{}, err
 	}
 	return event.ContentRef{Stream: at.Stream, Seq: at.Seq, Size: w.size}, nil
@@ -181,8 +186,13 @@ func (w *ContentWriter) toChunks() error {
 	return nil
 }
 
-// Discard gives the buffers back; chunks already stored become garbage.
+// Discard gives the buffers back. Chunks of a message that was never published
+// are deleted in the background: what is refused must not fill the store.
 func (w *ContentWriter) Discard() {
+	if !w.named && (len(w.chunks) > 0 || w.pending != nil) {
+		go w.bus.forget(BodyStream(ShardOf(w.id)), w.chunks, w.pending)
+		w.pending, w.chunks = nil, nil
+	}
 	if w.pending != nil {
 		go func(p chan chunkResult) { recycle((<-p).buf) }(w.pending)
 		w.pending = nil
@@ -193,6 +203,30 @@ func (w *ContentWriter) Discard() {
 	}
 	if w.err == nil {
 		w.err = errors.New("content is closed")
+	}
+}
+
+// forgetTimeout bounds the deletion of the chunks of one message.
+const forgetTimeout = time.Minute
+
+// forget deletes chunks, and the one under way. What it cannot delete stays as
+// garbage.
+func (b *Bus) forget(stream string, chunks []event.Chunk, pending chan chunkResult) {
+	if pending != nil {
+		r := <-pending
+		if r.err == nil {
+			chunks = append(chunks, r.chunk)
+		}
+		recycle(r.buf)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), forgetTimeout)
+	defer cancel()
+	s, err := b.stream(ctx, stream)
+	for i := 0; err == nil && i < len(chunks); i++ {
+		err = s.DeleteMsg(ctx, chunks[i].Seq)
+	}
+	if err != nil {
+		b.Log.Warn().Err(err).Str("stream", stream).Msg("chunks of a refused message stay in the store")
 	}
 }
 

@@ -117,6 +117,53 @@ func TestCommitTwiceStoresOnce(t *testing.T) {
 	}
 }
 
+// What was never published leaves nothing behind; what was, or may have been,
+// keeps its chunks.
+func TestDiscardedContentIsDeleted(t *testing.T) {
+	bus := queuetest.Start(t)
+	ids := mail.NewQueueIDs()
+	stored := func(id mail.QueueID) uint64 {
+		t.Helper()
+		s, err := bus.JS.Stream(t.Context(), queue.BodyStream(queue.ShardOf(id)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().State.Msgs
+	}
+	kept := bus.NewContent(t.Context(), ids.Next())
+	id := ids.Next()
+	w := bus.NewContent(t.Context(), id)
+	for _, c := range []*queue.ContentWriter{kept, w} {
+		if _, err := c.Write(make([]byte, 4<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref, err := kept.Commit(&event.Accepted{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := stored(id)
+	w.Discard()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for stored(id) > before-3 {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%d chunks are left of %d", stored(id), before)
+		}
+	}
+	_, content, err := bus.Content(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close()
+	if n, err := io.Copy(io.Discard, content); err != nil || n != 4<<20 {
+		t.Errorf("the kept content has %d octets, %v", n, err)
+	}
+}
+
 func TestContentGone(t *testing.T) {
 	bus := queuetest.Start(t)
 	_, _, err := bus.Content(t.Context(), event.ContentRef{Stream: queue.MailStream(0), Seq: 7})
