@@ -67,7 +67,10 @@ func (e *lostError) Unwrap() error { return e.err }
 
 // accept reads the content and stores it under id.
 func (s *session) accept(id mail.QueueID, content io.Reader) error {
-	start, header, body, err := readHeader(content)
+	start, header, body, err := mail.ReadHeader(content, mail.MaxHeader)
+	if errors.Is(err, mail.ErrHeaderTooLarge) {
+		err = smtp.Refuse(smtp.ReplyHeaderTooBig, nil)
+	}
 	if err != nil {
 		return s.contentError(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/durable"
 )
 
 // Certificate is what the listeners show. It is read again when its file
@@ -131,7 +132,7 @@ func makeCertificate(dir, certFile, keyFile, hostname string) error {
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
 	}
-	err = placeDir(dir, map[string][]byte{
+	err = durable.Dir(dir, map[string][]byte{
 		filepath.Base(keyFile):  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 		filepath.Base(certFile): pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 	})
@@ -143,35 +144,3 @@ func makeCertificate(dir, certFile, keyFile, hostname string) error {
 
 // commonName is the host name where it fits (RFC 5280 appendix A: 64).
 func commonName(hostname string) string { return hostname[:min(len(hostname), 64)] }
-
-// placeDir makes a directory with its files in one step, synced, or not at
-// all: no process finds a part of them, whatever is killed meanwhile.
-func placeDir(dir string, files map[string][]byte) error {
-	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	made, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+"-*")
-	if err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	defer os.RemoveAll(made) // gone already when it has its name
-	for name, content := range files {
-		if err := writeSynced(filepath.Join(made, name), content); err != nil {
-			return fmt.Errorf("make %s: %w", dir, err)
-		}
-	}
-	if err := os.Rename(made, dir); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	return nil
-}
-
-func writeSynced(file string, content []byte) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
-}

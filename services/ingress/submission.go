@@ -1,13 +1,9 @@
 package ingress
 
 import (
-	"errors"
-	"io"
-	"slices"
 	"time"
 
 	"github.com/postrider/postrider/shared/mail"
-	"github.com/postrider/postrider/shared/smtp"
 )
 
 // complete appends the fields that the message lacks and a submission server
@@ -25,31 +21,4 @@ func complete(fields []byte, header mail.Header, id mail.QueueID, hostname strin
 	fields = append(fields, "Message-ID: "...)
 	fields = append(fields, messageID...)
 	return append(fields, "\r\n"...), messageID
-}
-
-// readHeader reads until the header section has ended, at most mail.MaxHeader
-// octets of it. It returns what was read, the header in it, and the offset of
-// the body in it. It looks for the end each time the buffer is full: a client
-// that sends octet by octet costs no more than one that does not.
-func readHeader(content io.Reader) (start []byte, header mail.Header, body int, err error) {
-	buf := make([]byte, 0, 8<<10)
-	for {
-		var n int
-		for err == nil && len(buf) < cap(buf) {
-			n, err = content.Read(buf[len(buf):cap(buf)])
-			buf = buf[:len(buf)+n]
-		}
-		final := errors.Is(err, io.EOF)
-		if err != nil && !final {
-			return nil, nil, 0, err
-		}
-		header, body, incomplete := mail.SplitHeader(buf, final)
-		if incomplete == nil && len(header) <= mail.MaxHeader {
-			return buf, header, body, nil
-		}
-		if len(buf) > mail.MaxHeader {
-			return nil, nil, 0, smtp.Refuse(smtp.ReplyHeaderTooBig, nil)
-		}
-		buf = slices.Grow(buf, cap(buf))
-	}
 }

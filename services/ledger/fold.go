@@ -118,7 +118,7 @@ func (a *account) fold(r *event.Record, seq uint64) {
 		switch {
 		case r.Outcome.Terminal():
 			rcpt.settle(r, rr)
-		case r.Outcome == event.Delayed, r.Outcome == event.Failed, r.Outcome == event.Refused:
+		case r.Outcome == event.Delayed, r.Outcome == event.Failed:
 			rcpt.hear(r, rr, r.At.UnixNano())
 		}
 	}

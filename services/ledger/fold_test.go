@@ -169,7 +169,7 @@ func TestFoldMessage(t *testing.T) {
 // terminal ones keep theirs, the account comes out the same.
 func TestFoldOrder(t *testing.T) {
 	rcpts := []string{"a@example.org", "b@example.org", "c@example.com"}
-	outcomes := []event.Outcome{event.Delayed, event.Failed, event.Refused, event.Signed, event.Retried,
+	outcomes := []event.Outcome{event.Delayed, event.Failed, event.Signed, event.Retried,
 		event.Delivered, event.Bounced, event.Expired, event.Removed, event.Discarded}
 	generate := rapid.Custom(func(t *rapid.T) event.Record {
 		rcpt := rapid.SampledFrom(rcpts).Draw(t, "rcpt")

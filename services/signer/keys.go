@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/durable"
 )
 
 // Algorithms of DKIM keys, as configured and as in the a= tag.
@@ -190,7 +191,7 @@ func MakeKeys(dir, domain string, now time.Time) ([]config.DKIMKey, error) {
 		records += fmt.Sprintf("%s._domainkey.%s. IN TXT %s\n", key.Selector, domain, quoted(record))
 	}
 	files["dns.txt"] = []byte(records)
-	failed := placeDir(dir, files)
+	failed := durable.Dir(dir, files)
 	keys, err := madeKeys(dir)
 	if err == nil && len(keys) == 0 { // not even those of another process that was faster
 		return nil, failed
@@ -216,38 +217,6 @@ func madeKeys(dir string) ([]config.DKIMKey, error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
-}
-
-// placeDir makes a directory with its files in one step, synced, or not at
-// all: no process finds a part of them, whatever is killed meanwhile.
-func placeDir(dir string, files map[string][]byte) error {
-	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	made, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+"-*")
-	if err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	defer os.RemoveAll(made) // gone already when it has its name
-	for name, content := range files {
-		if err := writeSynced(filepath.Join(made, name), content); err != nil {
-			return fmt.Errorf("make %s: %w", dir, err)
-		}
-	}
-	if err := os.Rename(made, dir); err != nil {
-		return fmt.Errorf("make %s: %w", dir, err)
-	}
-	return nil
-}
-
-func writeSynced(file string, content []byte) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // quoted splits a TXT record into strings of at most 255 octets (RFC 1035 §3.3.14).

@@ -2,10 +2,8 @@ package signer
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +27,7 @@ const signatureLife = 14 * 24 * time.Hour
 // complete with CRLF, to be put before it. It holds the header section in
 // memory, never the body.
 func Sign(content io.Reader, keys []*Key) (string, error) {
-	start, header, body, err := readHeader(content)
+	start, header, body, err := mail.ReadHeader(content, 2*mail.MaxHeader) // with the fields we put before
 	if err != nil {
 		return "", err
 	}
@@ -80,30 +78,6 @@ func (all signers) Write(p []byte) (int, error) {
 func (all signers) Close() {
 	for _, s := range all {
 		s.Close()
-	}
-}
-
-// readHeader reads the beginning of a content until its header section ends.
-func readHeader(content io.Reader) (start []byte, h mail.Header, body int, err error) {
-	buf := make([]byte, 0, 16<<10)
-	for {
-		var n int
-		for err == nil && len(buf) < cap(buf) {
-			n, err = content.Read(buf[len(buf):cap(buf)])
-			buf = buf[:len(buf)+n]
-		}
-		final := errors.Is(err, io.EOF)
-		if err != nil && !final {
-			return nil, nil, 0, fmt.Errorf("read header: %w", err)
-		}
-		h, body, incomplete := mail.SplitHeader(buf, final)
-		if incomplete == nil {
-			return buf, h, body, nil
-		}
-		if len(buf) > 2*mail.MaxHeader {
-			return nil, nil, 0, errors.New("header section does not end")
-		}
-		buf = slices.Grow(buf, cap(buf))
 	}
 }
 

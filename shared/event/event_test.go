@@ -223,12 +223,12 @@ func TestJobSize(t *testing.T) {
 
 func TestTerminal(t *testing.T) {
 	terminal := 0
-	for _, o := range []Outcome{Entered, Refused, Signed, Delayed, Failed, Retried, Delivered, Bounced, Expired, Removed, Discarded, ""} {
+	for _, o := range []Outcome{Entered, Signed, Delayed, Failed, Retried, Delivered, Bounced, Expired, Removed, Discarded, ""} {
 		if o.Terminal() {
 			terminal++
 		}
 	}
-	if terminal != 5 || Failed.Terminal() || Refused.Terminal() || !Delivered.Terminal() {
+	if terminal != 5 || Failed.Terminal() || !Delivered.Terminal() {
 		t.Errorf("%d outcomes are terminal", terminal)
 	}
 }

@@ -27,7 +27,6 @@ type Outcome string
 // The outcomes. Those that are Terminal end a recipient's life in the relay.
 const (
 	Entered Outcome = "accepted" // policy: the message is in the books
-	Refused Outcome = "refused"  // policy: changed its mind after the 250; a report follows
 	Signed  Outcome = "signed"   // signer: signed, its jobs follow
 	Delayed Outcome = "delayed"  // delivery: another attempt is scheduled
 	Failed  Outcome = "failed"   // delivery: will not be served; a report follows

@@ -1,5 +1,6 @@
 // Package mail holds the words for a message itself: its identity, its
-// envelope, its header section and its trace fields. It performs no I/O,
+// envelope, its header section and its trace fields. It performs no I/O
+// but to read from a reader it is given,
 // imports the standard library and package smtp only, and never rewrites what
 // a sender wrote: fields are read in place or prepended.
 //

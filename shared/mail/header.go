@@ -3,8 +3,10 @@ package mail
 import (
 	"bytes"
 	"errors"
+	"io"
 	"iter"
 	"net/mail"
+	"slices"
 	"strings"
 )
 
@@ -64,6 +66,36 @@ func SplitHeader(content []byte, final bool) (h Header, body int, err error) {
 			return Header(content[:at]), at, nil
 		}
 		at += len(line)
+	}
+}
+
+// ErrHeaderTooLarge reports a header section over the limit.
+var ErrHeaderTooLarge = errors.New("header section is too large")
+
+// ReadHeader reads until the header section has ended, at most limit octets of
+// it. It returns what was read, the header in it, and the offset of the body in
+// it. It looks for the end each time the buffer is full: a sender that trickles
+// octets costs no more than one that does not.
+func ReadHeader(content io.Reader, limit int) (start []byte, h Header, body int, err error) {
+	buf := make([]byte, 0, 8<<10)
+	for {
+		var n int
+		for err == nil && len(buf) < cap(buf) {
+			n, err = content.Read(buf[len(buf):cap(buf)])
+			buf = buf[:len(buf)+n]
+		}
+		final := errors.Is(err, io.EOF)
+		if err != nil && !final {
+			return nil, nil, 0, err
+		}
+		h, body, incomplete := SplitHeader(buf, final)
+		if incomplete == nil && len(h) <= limit {
+			return buf, h, body, nil
+		}
+		if len(buf) > limit {
+			return nil, nil, 0, ErrHeaderTooLarge
+		}
+		buf = slices.Grow(buf, cap(buf))
 	}
 }
 

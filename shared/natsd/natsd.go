@@ -23,6 +23,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
+
+	"github.com/postrider/postrider/shared/durable"
 )
 
 // Options of an embedded server.
@@ -210,7 +212,7 @@ func stamp(dir, purpose string) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := replace(filepath.Join(dir, stampFile), []byte(purpose+"\n")); err != nil {
+	if err := durable.File(filepath.Join(dir, stampFile), []byte(purpose+"\n")); err != nil {
 		return fmt.Errorf("stamp data directory: %w", err)
 	}
 	return nil
@@ -244,27 +246,12 @@ func lockDir(dir string) (*os.File, error) {
 func writeAccess(file string, a Access) error {
 	b, err := json.MarshalIndent(a, "", "  ")
 	if err == nil {
-		err = replace(file, append(b, '\n'))
+		err = durable.File(file, append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", accessFile, err)
 	}
 	return nil
-}
-
-// replace writes a file in one step and synced: nobody reads half of it, and
-// a power failure leaves none that is empty.
-func replace(file string, content []byte) error {
-	made, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(made.Name()) // gone already when it has its name
-	_, err = made.Write(content)
-	if err := errors.Join(err, made.Sync(), made.Close()); err != nil {
-		return err
-	}
-	return os.Rename(made.Name(), file)
 }
 
 // ReadAccess is how to reach the embedded bus of the relay that has dir open.

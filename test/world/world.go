@@ -7,7 +7,6 @@ package world
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -175,16 +174,4 @@ func (w *World) Balances() {
 	if !b.Balances() || b.Conflicts > 0 || b.Unreadable > 0 {
 		w.T.Errorf("books do not balance: %+v", b)
 	}
-}
-
-// Arrived waits until an MX has stored at least n messages.
-func (w *World) Arrived(mx *smtptest.MX, n int) []smtptest.Delivery {
-	w.T.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	got, err := mx.Wait(ctx, n)
-	if err != nil {
-		w.T.Fatal(fmt.Errorf("waiting for %d messages, have %d: %w", n, len(got), err))
-	}
-	return got
 }
