@@ -19,12 +19,15 @@ const (
 	leaving = "leaving" // finishes what it has, takes no more
 )
 
+// memberPrefix begins the keys of members: the bucket has leases, too.
+const memberPrefix = "delivery."
+
 // membership is this worker among the others. Each writes a sign of life
 // under its name every ttl/3; whoever has written none for ttl is gone. All
 // ages are reckoned in the server's time, so that clocks need not agree.
 type membership struct {
 	kv   jetstream.KeyValue
-	name string
+	name string // key in the bucket
 	ttl  time.Duration
 	log  zerolog.Logger
 
@@ -43,7 +46,7 @@ func join(ctx context.Context, bus *queue.Bus, name string, ttl time.Duration) (
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", queue.BucketWorkers, err)
 	}
-	m := &membership{kv: kv, name: name, ttl: ttl, log: bus.Log, seen: map[string]time.Time{}}
+	m := &membership{kv: kv, name: memberPrefix + name, ttl: ttl, log: bus.Log, seen: map[string]time.Time{}}
 	if err := m.say(ctx, serving); err != nil {
 		return nil, err
 	}
@@ -87,7 +90,7 @@ func (m *membership) run(ctx context.Context, own func([]int)) {
 		}
 	}
 	for ctx.Err() == nil {
-		watch, err := m.kv.WatchAll(ctx)
+		watch, err := m.kv.Watch(ctx, memberPrefix+"*")
 		if err == nil {
 			m.follow(ctx, watch, tick.C, changed)
 			watch.Stop()

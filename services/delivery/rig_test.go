@@ -174,14 +174,18 @@ func (r *rig) await(j *event.Job, outcome event.Outcome) event.Record {
 		if err != nil {
 			r.t.Fatalf("no record %s of %s: %v; have %+v", outcome, j.ID, err, r.seen)
 		}
-		rec, err := event.Decode[event.Record](m.Data())
+		records, err := event.DecodeRecords(m.Data())
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if is(*rec) {
-			return *rec
+		for _, rec := range records {
+			r.seen = append(r.seen, *rec)
 		}
-		r.seen = append(r.seen, *rec)
+		if i := slices.IndexFunc(r.seen, is); i >= 0 {
+			rec := r.seen[i]
+			r.seen = slices.Delete(r.seen, i, i+1)
+			return rec
+		}
 	}
 }
 

@@ -173,7 +173,7 @@ func TestStoppedBeforeTheDot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.Get(t.Context(), "worker"); err == nil {
+	if _, err := kv.Get(t.Context(), memberPrefix+"worker"); err == nil {
 		t.Error("the worker that stopped is still a member")
 	}
 }

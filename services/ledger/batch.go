@@ -8,9 +8,21 @@ import (
 	"github.com/postrider/postrider/shared/mail"
 )
 
+// place is where a record lies in LEDGER: the sequence of the message, and
+// which of its lines it is.
+type place uint64
+
+// placeOf makes a place; a message has no more than event.MaxRecords lines.
+func placeOf(seq uint64, line int) place { return place(seq<<placeBits | uint64(line)) }
+
+func (p place) seq() uint64 { return uint64(p) >> placeBits }
+func (p place) line() int   { return int(p & (1<<placeBits - 1)) }
+
+const placeBits = 10
+
 // stored is one record as it lies in LEDGER.
 type stored struct {
-	seq    uint64
+	place  place
 	record *event.Record
 }
 
@@ -21,12 +33,12 @@ func (x *index) foldBatch(ctx context.Context, at checkpoint, records []stored) 
 	b := &batch{ctx: ctx, save: x.save, accounts: map[mail.QueueID]*entry{}, tally: tally{}}
 	err := x.within(ctx, func() error {
 		for _, r := range records {
-			at.seq = r.seq
+			at.seq = r.place.seq()
 			if r.record == nil {
 				at.unreadable++
 				continue
 			}
-			if err := b.fold(r.record, r.seq); err != nil {
+			if err := b.fold(r.record, r.place); err != nil {
 				return err
 			}
 		}
@@ -51,19 +63,19 @@ type batch struct {
 // entry is an account in memory.
 type entry struct {
 	account
-	before message  // as it is in the file
-	seqs   []uint64 // of the records folded in this batch
+	before message // as it is in the file
+	places []place // of the records folded in this batch
 	// complete says that all its recipients are in memory.
 	complete bool
 }
 
-func (b *batch) fold(r *event.Record, seq uint64) error {
+func (b *batch) fold(r *event.Record, at place) error {
 	e, err := b.load(r)
 	if err != nil {
 		return err
 	}
-	e.fold(r, seq)
-	e.seqs = append(e.seqs, seq)
+	e.fold(r, at)
+	e.places = append(e.places, at)
 	return nil
 }
 
@@ -76,7 +88,7 @@ func (b *batch) load(r *event.Record) (*entry, error) {
 		if err := b.save.readMessage(b.ctx, r.QueueID, &e.message); err != nil {
 			return nil, err
 		}
-		e.before, e.complete = e.message, e.firstSeq == 0
+		e.before, e.complete = e.message, e.first == 0
 		b.accounts[r.QueueID] = e
 		b.order = append(b.order, e)
 	}
@@ -101,7 +113,7 @@ func (b *batch) load(r *event.Record) (*entry, error) {
 // loadRecipients reads one recipient or, without an address, those that are
 // not in memory yet, and takes them out of the tally as they were.
 func (b *batch) loadRecipients(e *entry, address string) error {
-	list, err := b.save.readRecipients(b.ctx, e.firstSeq, address)
+	list, err := b.save.readRecipients(b.ctx, e.first, address)
 	if err != nil {
 		return err
 	}
@@ -118,7 +130,7 @@ func (b *batch) loadRecipients(e *entry, address string) error {
 // store writes the accounts, and what they now count for.
 func (b *batch) store() error {
 	for _, e := range b.order {
-		if e.before.firstSeq == 0 {
+		if e.before.first == 0 {
 			b.tally[tallyKey{what: sumMessages}]++
 		}
 		if e.message != e.before {
@@ -128,12 +140,12 @@ func (b *batch) store() error {
 		}
 		for _, rcpt := range e.recipients {
 			b.tally.add(&e.message, rcpt, 1)
-			if err := b.save.writeRecipient(b.ctx, e.firstSeq, rcpt); err != nil {
+			if err := b.save.writeRecipient(b.ctx, e.first, rcpt); err != nil {
 				return err
 			}
 		}
-		for _, seq := range e.seqs {
-			if _, err := b.save.record.ExecContext(b.ctx, e.firstSeq, seq); err != nil {
+		for _, at := range e.places {
+			if _, err := b.save.record.ExecContext(b.ctx, e.first, at); err != nil {
 				return fmt.Errorf("write record: %w", err)
 			}
 		}

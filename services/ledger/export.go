@@ -60,13 +60,13 @@ func (l *Ledger) export(ctx context.Context, data []byte, out *json.Encoder) err
 			return nil
 		}
 		last := &page[len(page)-1]
-		after = cursor{last.firstSeq, last.address}
+		after = cursor{last.first, last.address}
 	}
 }
 
 // cursor is where a page ends.
 type cursor struct {
-	message uint64
+	message place
 	address string
 }
 

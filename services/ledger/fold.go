@@ -53,7 +53,7 @@ type account struct {
 // came, only its QueueID is known.
 type message struct {
 	queueID      mail.QueueID
-	firstSeq     uint64 // of the first record about it; also its key in the index
+	first        place  // of the first record about it; also its key in the index
 	acceptedSeq  uint64 // of the accepted record; 0 until it came
 	acceptedAt   time.Time
 	messageID    string
@@ -102,12 +102,12 @@ type decision struct {
 // of records only in this: the first terminal record about a recipient settles
 // it. Everything else comes out the same whichever record comes first, and a
 // record that is stored twice counts once.
-func (a *account) fold(r *event.Record, seq uint64) {
-	if a.firstSeq == 0 {
-		a.queueID, a.firstSeq = r.QueueID, seq
+func (a *account) fold(r *event.Record, at place) {
+	if a.first == 0 {
+		a.queueID, a.first = r.QueueID, at
 	}
 	if r.Outcome == event.Entered {
-		a.enter(r, seq)
+		a.enter(r, at.seq())
 	}
 	for i := range r.Recipients {
 		rr := &r.Recipients[i]

@@ -67,7 +67,7 @@ func with(r event.Record, change func(*event.Record)) event.Record {
 func foldAll(records ...event.Record) *account {
 	a := &account{}
 	for i := range records {
-		a.fold(&records[i], uint64(i+1))
+		a.fold(&records[i], placeOf(uint64(i+1), 0))
 	}
 	return a
 }
@@ -159,7 +159,7 @@ func TestFoldMessage(t *testing.T) {
 	if len(a.recipients) != 2 || a.recipients["b@example.com"].destination != "example.com" {
 		t.Errorf("recipients %v", a.recipients)
 	}
-	if a.firstSeq != 1 || a.acceptedSeq != 2 || a.owner != "chem" || a.device != "prn-1" || a.sender != "prn@campus.test" ||
+	if a.first != placeOf(1, 0) || a.acceptedSeq != 2 || a.owner != "chem" || a.device != "prn-1" || a.sender != "prn@campus.test" ||
 		a.submissionID != "token-LATE" || !a.lateAccept || !a.acceptedAt.Equal(noon) {
 		t.Errorf("message %+v", a.message)
 	}
@@ -195,7 +195,7 @@ func TestFoldOrder(t *testing.T) {
 			}
 			t.Fatal("the order of records that settle nothing mattered")
 		}
-		got.firstSeq, got.acceptedSeq = want.firstSeq, want.acceptedSeq
+		got.first, got.acceptedSeq = want.first, want.acceptedSeq
 		if want.message != got.message {
 			t.Fatalf("want %+v\ngot  %+v", want.message, got.message)
 		}

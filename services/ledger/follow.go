@@ -178,33 +178,35 @@ func (l *Ledger) collect(iter jetstream.MessagesContext) ([]stored, error) {
 		if err != nil {
 			return out, fmt.Errorf("read LEDGER: %w", err)
 		}
-		r, err := l.read(m)
+		records, err := l.read(m)
 		if err != nil {
 			return out, err
 		}
-		if out = append(out, r); len(out) == 1 {
+		if len(out) == 0 {
 			end = time.Now().Add(batchAge)
 		}
+		out = append(out, records...)
 	}
 	return out, nil
 }
 
-// read decodes a record. One that cannot be read is counted and passed over:
-// it must not stop the books.
-func (l *Ledger) read(m jetstream.Msg) (stored, error) {
+// read decodes the records of a message. One that cannot be read is counted
+// and passed over: it must not stop the books.
+func (l *Ledger) read(m jetstream.Msg) ([]stored, error) {
 	meta, err := m.Metadata()
 	if err != nil {
-		return stored{}, fmt.Errorf("read LEDGER: %w", err)
+		return nil, fmt.Errorf("read LEDGER: %w", err)
 	}
-	r, err := event.Decode[event.Record](m.Data())
-	if err == nil && r.QueueID == "" {
-		err = errors.New("record names no message")
-	}
+	records, err := event.DecodeRecords(m.Data())
 	if err != nil {
 		l.log.Error().Err(err).Uint64("seq", meta.Sequence.Stream).Msg("record of LEDGER cannot be read")
-		r = nil
+		records = append(records, make([]*event.Record, max(0, 1-len(records)))...)
 	}
-	return stored{meta.Sequence.Stream, r}, nil
+	out := make([]stored, len(records))
+	for i, r := range records {
+		out[i] = stored{placeOf(meta.Sequence.Stream, i), r}
+	}
+	return out, nil
 }
 
 // position is the last record of LEDGER in the index, for those who wait for

@@ -16,11 +16,11 @@ import (
 
 // schemaVersion is that of the index file. A file of another version is made
 // again from LEDGER.
-const schemaVersion = 1
+const schemaVersion = 2
 
-// Times are nanoseconds since 1970, 0 for none. A message's id is the
-// sequence of its first record, so that ids rise in the order of LEDGER and
-// every instance gives the same.
+// Times are nanoseconds since 1970, 0 for none. A message's id is the place of
+// its first record, so that ids rise in the order of LEDGER and every instance
+// gives the same.
 const schema = `
 CREATE TABLE checkpoint (
 	one        INTEGER PRIMARY KEY CHECK (one = 1),
@@ -74,8 +74,8 @@ CREATE INDEX recipients_queued     ON recipients (message) WHERE state = 0;
 CREATE INDEX recipients_unaccepted ON recipients (message) WHERE accepted = 0;
 CREATE TABLE records (
 	message INTEGER NOT NULL,
-	seq     INTEGER NOT NULL,
-	PRIMARY KEY (message, seq)
+	place   INTEGER NOT NULL,
+	PRIMARY KEY (message, place)
 ) WITHOUT ROWID;
 -- The running balance. What is a state, or one of the sums in tally.go.
 CREATE TABLE tally (

@@ -76,7 +76,7 @@ func (s *statements) readMessage(ctx context.Context, id mail.QueueID, m *messag
 }
 
 // readRecipients reads one recipient or, without an address, all.
-func (s *statements) readRecipients(ctx context.Context, message uint64, address string) ([]*recipient, error) {
+func (s *statements) readRecipients(ctx context.Context, message place, address string) ([]*recipient, error) {
 	stmt, args := s.recipients, []any{message}
 	if address != "" {
 		stmt, args = s.recipient, []any{message, address}
@@ -89,7 +89,7 @@ func (s *statements) readRecipients(ctx context.Context, message uint64, address
 }
 
 func (s *statements) writeMessage(ctx context.Context, m *message) error {
-	_, err := s.putMessage.ExecContext(ctx, m.firstSeq, string(m.queueID), m.acceptedSeq, nanos(m.acceptedAt), m.messageID, m.submissionID, m.sender,
+	_, err := s.putMessage.ExecContext(ctx, m.first, string(m.queueID), m.acceptedSeq, nanos(m.acceptedAt), m.messageID, m.submissionID, m.sender,
 		m.device, m.owner, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq)
 	if err != nil {
 		return fmt.Errorf("write message: %w", err)
@@ -97,7 +97,7 @@ func (s *statements) writeMessage(ctx context.Context, m *message) error {
 	return nil
 }
 
-func (s *statements) writeRecipient(ctx context.Context, message uint64, r *recipient) error {
+func (s *statements) writeRecipient(ctx context.Context, message place, r *recipient) error {
 	_, err := s.putRecipient.ExecContext(ctx, message, r.address, r.destination, r.accepted, int(r.state), nanos(r.settledAt), r.settledKey, r.attempts,
 		r.possibleDup, r.conflict, r.last.rank, r.last.remoteMTA, r.last.status, r.last.diagnostic, r.decided.rank, r.decided.actor, r.decided.reason)
 	if err != nil {
@@ -172,7 +172,7 @@ type messageTargets struct {
 }
 
 func (t *messageTargets) targets() []any {
-	return []any{&t.firstSeq, &t.queueID, &t.acceptedSeq, &t.accepted, &t.messageID, &t.submissionID, &t.sender,
+	return []any{&t.first, &t.queueID, &t.acceptedSeq, &t.accepted, &t.messageID, &t.submissionID, &t.sender,
 		&t.device, &t.owner, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq}
 }
 

@@ -119,7 +119,7 @@ func (l *Ledger) summaries(ctx context.Context, found []message) ([]books.Messag
 			QueueID: m.queueID, MessageID: m.messageID, SubmissionID: m.submissionID, Sender: m.sender, Device: m.device, Owner: m.owner,
 			Class: m.class, Size: m.size, AcceptedAt: optional(m.acceptedAt), LateAccept: m.lateAccept, ReportOf: m.reportOf, States: map[string]int{},
 		}
-		rows, err := l.index.reader.QueryContext(ctx, "SELECT state, count(*) FROM recipients WHERE message = ? GROUP BY state", m.firstSeq)
+		rows, err := l.index.reader.QueryContext(ctx, "SELECT state, count(*) FROM recipients WHERE message = ? GROUP BY state", m.first)
 		if err != nil {
 			return nil, fmt.Errorf("count recipients: %w", err)
 		}
@@ -142,7 +142,7 @@ func (l *Ledger) summaries(ctx context.Context, found []message) ([]books.Messag
 // detail adds the recipients of one message, every record about it, and where
 // those are that are not settled.
 func (l *Ledger) detail(ctx context.Context, t *books.Trace, m *message) error {
-	rows, err := l.index.reader.QueryContext(ctx, "SELECT "+recipientColumns+" FROM recipients r WHERE message = ? ORDER BY address", m.firstSeq)
+	rows, err := l.index.reader.QueryContext(ctx, "SELECT "+recipientColumns+" FROM recipients r WHERE message = ? ORDER BY address", m.first)
 	if err != nil {
 		return fmt.Errorf("read recipients: %w", err)
 	}
@@ -157,7 +157,7 @@ func (l *Ledger) detail(ctx context.Context, t *books.Trace, m *message) error {
 			open = append(open, r)
 		}
 	}
-	if t.Records, err = l.records(ctx, m.firstSeq); err != nil {
+	if t.Records, err = l.records(ctx, m.first); err != nil {
 		return err
 	}
 	if len(open) == 0 {
@@ -178,8 +178,8 @@ func (l *Ledger) detail(ctx context.Context, t *books.Trace, m *message) error {
 
 // records reads the lines of LEDGER about a message. One that was stored twice
 // is shown once; one that LEDGER no longer has is left out.
-func (l *Ledger) records(ctx context.Context, id uint64) ([]books.Record, error) {
-	seqs, err := l.index.sequences(ctx, id)
+func (l *Ledger) records(ctx context.Context, id place) ([]books.Record, error) {
+	places, err := l.index.places(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -189,23 +189,24 @@ func (l *Ledger) records(ctx context.Context, id uint64) ([]books.Record, error)
 	}
 	var out []books.Record
 	var seen [][]byte
-	for _, seq := range seqs {
-		m, err := stream.GetMsg(ctx, seq)
+	for _, at := range places {
+		m, err := stream.GetMsg(ctx, at.seq())
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read LEDGER: %w", err)
 		}
-		if containsBytes(seen, m.Data) {
+		lines := bytes.Split(m.Data, []byte("\n"))
+		if at.line() >= len(lines) || containsBytes(seen, lines[at.line()]) {
 			continue
 		}
-		r, err := event.Decode[event.Record](m.Data)
+		r, err := event.Decode[event.Record](lines[at.line()])
 		if err != nil {
 			return nil, fmt.Errorf("read LEDGER: %w", err)
 		}
-		seen = append(seen, m.Data)
-		out = append(out, books.Record{Seq: seq, Stored: m.Time, Record: *r})
+		seen = append(seen, lines[at.line()])
+		out = append(out, books.Record{Seq: at.seq(), Stored: m.Time, Record: *r})
 	}
 	return out, nil
 }
@@ -219,19 +220,20 @@ func containsBytes(list [][]byte, b []byte) bool {
 	return false
 }
 
-func (x *index) sequences(ctx context.Context, id uint64) ([]uint64, error) {
-	rows, err := x.reader.QueryContext(ctx, "SELECT seq FROM records WHERE message = ? ORDER BY seq", id)
+// places are where the records about a message lie.
+func (x *index) places(ctx context.Context, id place) ([]place, error) {
+	rows, err := x.reader.QueryContext(ctx, "SELECT place FROM records WHERE message = ? ORDER BY place", id)
 	if err != nil {
 		return nil, fmt.Errorf("read records: %w", err)
 	}
 	defer rows.Close()
-	var out []uint64
+	var out []place
 	for rows.Next() {
-		var seq uint64
-		if err := rows.Scan(&seq); err != nil {
+		var at place
+		if err := rows.Scan(&at); err != nil {
 			return nil, fmt.Errorf("read records: %w", err)
 		}
-		out = append(out, seq)
+		out = append(out, at)
 	}
 	return out, rows.Err()
 }

@@ -80,7 +80,7 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
-	ref := event.ContentRef{Stream: queue.MailStream(queue.ShardOf(a.QueueID)), Seq: m.Seq, Size: a.Size}
+	ref := a.Ref(queue.MailStream(queue.ShardOf(a.QueueID)), m.Seq)
 	d := decide(p.rules, p.registry(), a)
 	if len(d.later) > 0 {
 		if time.Since(a.At) < patience {

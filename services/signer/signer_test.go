@@ -101,11 +101,11 @@ func (r *rig) records() (records []*event.Record) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		rec, err := event.Decode[event.Record](m.Data)
+		all, err := event.DecodeRecords(m.Data)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		records = append(records, rec)
+		records = append(records, all...)
 	}
 	return records
 }

@@ -55,11 +55,22 @@ type Accepted struct {
 	ReportOf mail.QueueID `json:"report_of,omitempty"`
 }
 
+// Ref is where the content lies of a message that was stored there.
+func (a *Accepted) Ref(stream string, seq uint64) ContentRef {
+	ref := ContentRef{Stream: stream, Seq: seq, Size: a.Size}
+	if len(a.Chunks) > 0 {
+		ref.Body = a.Chunks[0].Seq
+	}
+	return ref
+}
+
 // ContentRef says where a content lies.
 type ContentRef struct {
 	Stream string `json:"stream"`
 	Seq    uint64 `json:"seq"`
 	Size   int64  `json:"size"` // octets
+	// Body is the sequence of the first chunk in BODY, 0 for an inline content.
+	Body uint64 `json:"body,omitempty"`
 }
 
 // Admitted is what policy decided about a message: the recipients it admits, in

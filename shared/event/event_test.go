@@ -44,7 +44,7 @@ var (
 		Listener: "devices", Submission: true, Address: netip.MustParseAddr("10.2.3.4"), Name: "prn.campus.test", NameDoubt: true, Helo: "[10.2.3.4]",
 		TLS: "TLS1.3", Identity: "prn", Report: true, ReversePath: reverse("prn@campus.test"), Recipient: &to, HeaderFrom: []string{"prn@campus.test"}, At: at,
 	}
-	content   = ContentRef{Stream: "MAIL_3", Seq: 77, Size: 4096}
+	content   = ContentRef{Stream: "MAIL_3", Seq: 77, Size: 4096, Body: 12}
 	recipient = RecipientRecord{
 		Address: to, Original: "Größe@inet.test", Reply: smtp.Reply{Code: 550, Enhanced: "1.1", Text: "no such <user> & nothing\nsecond line"},
 		RemoteMTA: "mx.inet.test [192.0.2.1]", TLS: "TLS1.3 verified", PossibleDuplicate: true,
@@ -83,7 +83,7 @@ func events() map[string]any {
 			},
 		},
 		"record-delayed": &Record{
-			Schema: 1, At: at, Stage: StageDelivery, Outcome: Delayed, QueueID: id, Recipients: []RecipientRecord{recipient}, Job: string(id) + "-0", Attempt: 3,
+			Schema: 1, At: at, Stage: StageDelivery, Outcome: Delayed, QueueID: id, Recipients: []RecipientRecord{recipient}, Job: string(id) + "-0", Attempt: 3, Drive: 1,
 			Next: at.Add(time.Hour), Signatures: []string{"d=campus.test s=2026a a=rsa-sha256"}, Report: origin, Actor: "anna", Reason: "ticket 7",
 		},
 		"refusal": &Refusal{Schema: 1, Ref: "R7K2-9QF3", At: at, Stage: "rcpt", Facts: facts, Reply: smtp.Reply{Code: 550, Enhanced: "7.1", Text: "Not registered"}, Rule: "not-registered", Reason: "no device", Count: 4},
@@ -264,5 +264,34 @@ func again(t *testing.T, e any) {
 	}
 	if twice := Encode(back); !bytes.Equal(once, twice) {
 		t.Errorf("wrote %s\nthen  %s", once, twice)
+	}
+}
+
+func TestDecodeRecords(t *testing.T) {
+	one, other := Encode(&Record{Schema: 1, QueueID: "A"}), Encode(&Record{Schema: 1, QueueID: "B"})
+	for name, tt := range map[string]struct {
+		data string
+		want string // QueueIDs; - for one that cannot be read
+		bad  bool
+	}{
+		"one":          {string(one), "A", false},
+		"two":          {string(one) + "\n" + string(other) + "\n", "AB", false},
+		"one is bad":   {string(one) + "\n{\n" + string(other) + "\n", "A-B", true},
+		"about none":   {`{"v":1}`, "-", true},
+		"other schema": {`{"v":9,"queue_id":"A"}`, "-", true},
+		"empty":        {"", "", true},
+	} {
+		got := ""
+		records, err := DecodeRecords([]byte(tt.data))
+		for _, r := range records {
+			if r == nil {
+				got += "-"
+				continue
+			}
+			got += string(r.QueueID)
+		}
+		if got != tt.want || (err != nil) != tt.bad {
+			t.Errorf("%s: got %s, %v", name, got, err)
+		}
 	}
 }

@@ -1,6 +1,9 @@
 package event
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/shared/authz"
@@ -19,6 +22,7 @@ const (
 	StageDelivery Stage = "delivery"
 	StageBounce   Stage = "bounce"
 	StageOperator Stage = "operator"
+	StageLedger   Stage = "ledger"
 )
 
 // Outcome is what a record says became of its recipients.
@@ -31,6 +35,8 @@ const (
 	Delayed Outcome = "delayed"  // delivery: another attempt is scheduled
 	Failed  Outcome = "failed"   // delivery: will not be served; a report follows
 	Retried Outcome = "retried"  // operator: expedited
+	Driven  Outcome = "driven"   // ledger: sent through the relay again, with a Drive
+	Late    Outcome = "late"     // ingress: refused for a store that did not answer, but stored
 
 	Delivered Outcome = "delivered" // delivery: the next hop said 250
 	Bounced   Outcome = "bounced"   // bounce: a report is in MAIL, or none is due
@@ -49,7 +55,9 @@ func (o Outcome) Terminal() bool {
 }
 
 // Record is one line of the ledger: one thing that happened to some
-// recipients of one message. Subject: ledger.<stage>.<outcome>.
+// recipients of one message. Subject: ledger.<stage>.<outcome>. Records of one
+// subject that are written at the same time share a message of LEDGER, one
+// line each, and so the sync that it costs.
 type Record struct {
 	Schema  int          `json:"v"`
 	At      time.Time    `json:"at"`
@@ -63,6 +71,9 @@ type Record struct {
 	// Job and Attempt name the attempt, in records of delivery.
 	Job     string `json:"job,omitempty"`
 	Attempt int    `json:"attempt,omitempty"`
+	// Drive is the number of the drive, in driven records and in those of jobs
+	// that stem from one. Jobs of a lower drive are void.
+	Drive int `json:"drive,omitempty"`
 	// Next is when the next attempt is due, in delayed records.
 	Next time.Time `json:"next,omitzero"`
 	// Signatures are "d=… s=… a=…", in signed records.
@@ -123,4 +134,28 @@ type Refusal struct {
 	Reason string      `json:"reason,omitempty"`
 	// Count is above 1 when refusals of the same kind were counted together.
 	Count int `json:"count"`
+}
+
+// MaxRecords is how many records a message of LEDGER has at most.
+const MaxRecords = 256
+
+// DecodeRecords reads the records of one message of LEDGER. One that cannot be
+// read is nil in the list, and the error says why.
+func DecodeRecords(data []byte) ([]*Record, error) {
+	var out []*Record
+	var failed error
+	for line := range bytes.Lines(data) {
+		r, err := Decode[Record](line)
+		if err == nil && r.QueueID == "" {
+			err = errors.New("record names no message")
+		}
+		if err != nil {
+			r, failed = nil, fmt.Errorf("decode line %d: %w", len(out)+1, err)
+		}
+		out = append(out, r)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("decode records: nothing there")
+	}
+	return out, failed
 }

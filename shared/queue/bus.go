@@ -20,6 +20,7 @@ type Bus struct {
 	Log zerolog.Logger
 
 	handles sync.Map // stream name → jetstream.Stream
+	records recorder
 }
 
 // Connection says how to reach a NATS server.

@@ -169,7 +169,7 @@ func (w *ContentWriter) Commit(a *event.Accepted) (event.ContentRef, error) {
 		w.named = !errors.Is(err, ErrFull) // refused for sure, or perhaps stored
 		return event.ContentRef{}, err
 	}
-	return event.ContentRef{Stream: at.Stream, Seq: at.Seq, Size: w.size}, nil
+	return a.Ref(at.Stream, at.Seq), nil
 }
 
 // toChunks stores what is buffered as the last chunk.

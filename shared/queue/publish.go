@@ -8,8 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/postrider/postrider/shared/event"
 )
 
 // ErrFull reports that the store has no room: the publisher may try again
@@ -74,18 +72,6 @@ func (b *Bus) publish(ctx context.Context, m *nats.Msg, id string, opts ...jetst
 // server counts whole seconds: at is rounded up, so that nothing comes early.
 func (b *Bus) PublishLater(ctx context.Context, subject, target, id string, data []byte, at time.Time) (Position, error) {
 	return b.Publish(ctx, subject, id, data, jetstream.WithScheduleAt(at.Add(time.Second-1).Truncate(time.Second)), jetstream.WithScheduleTarget(target))
-}
-
-// Record writes one line of the ledger. key names what is recorded, so that
-// writing it twice is writing it once.
-func (b *Bus) Record(ctx context.Context, key string, r event.Record) error {
-	r.Schema = event.Schema
-	if r.At.IsZero() {
-		r.At = time.Now().UTC()
-	}
-	id := string(r.QueueID) + "/" + string(r.Stage) + "/" + string(r.Outcome) + "/" + key
-	_, err := b.Publish(ctx, LedgerSubject(r.Stage, r.Outcome), id, event.Encode(&r))
-	return err
 }
 
 // full recognises the ways in which JetStream says that there is no room:

@@ -171,8 +171,14 @@ func (s *Settled) read(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read ledger: %w", err)
 		}
-		if r, err := event.Decode[event.Record](m.Data()); err == nil {
-			s.add(r, meta.Timestamp)
+		records, err := event.DecodeRecords(m.Data())
+		if err != nil {
+			s.bus.Log.Warn().Err(err).Uint64("seq", meta.Sequence.Stream).Msg("record of LEDGER cannot be read")
+		}
+		for _, r := range records {
+			if r != nil {
+				s.add(r, meta.Timestamp)
+			}
 		}
 		if meta.NumPending == 0 {
 			s.sure()

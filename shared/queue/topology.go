@@ -53,8 +53,11 @@ const (
 	StreamReport   = "REPORT"
 	StreamLedger   = "LEDGER"
 	StreamRefused  = "REFUSED"
+	StreamKeep     = "KEEP"
 	BucketRegistry = "registry"
 	BucketWorkers  = "workers"
+	BucketSettings = "settings"
+	BucketServed   = "served"
 )
 
 // WorkerTTL is how long a delivery worker counts as alive after its last sign
@@ -86,6 +89,13 @@ func MailSubject(lane mail.Lane, shard int) string {
 
 // BodySubject is where chunks of a large content go.
 func BodySubject(shard int) string { return "body." + strconv.Itoa(shard) }
+
+// KeepSubject is where the content of a message is kept that outlives MAIL,
+// KeepChunkSubject where its chunks are.
+func KeepSubject(id mail.QueueID) string { return "keep." + string(id) }
+
+// KeepChunkSubject is the subject of the chunks of a kept content.
+func KeepChunkSubject(id mail.QueueID) string { return "keep." + string(id) + ".body" }
 
 // AdmittedSubject is where policy publishes.
 func AdmittedSubject(lane mail.Lane, shard int) string {
@@ -134,6 +144,8 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 		add(jetstream.StreamConfig{Name: BodyStream(n), Subjects: []string{BodySubject(n)},
 			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "chunks of large content (truth)"})
 	}
+	add(jetstream.StreamConfig{Name: StreamKeep, Subjects: []string{"keep.*", "keep.*.body"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "content of the long-deferred (truth)"})
 	add(jetstream.StreamConfig{Name: StreamAdmitted, Subjects: []string{"admitted.*.*"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "admitted by policy (derived)"})
 	// Schedules exclude DiscardNew, so DELIVER has no limit of its own: the
@@ -161,7 +173,9 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, ledgerAge
 	}
 	for _, b := range []jetstream.KeyValueConfig{
 		{Bucket: BucketRegistry, History: 16, Replicas: replicas, Description: "devices and credentials (truth)"},
-		{Bucket: BucketWorkers, TTL: WorkerTTL, Replicas: replicas, Description: "delivery workers alive"},
+		{Bucket: BucketWorkers, TTL: WorkerTTL, Replicas: replicas, Description: "delivery workers alive, and leases"},
+		{Bucket: BucketSettings, Replicas: replicas, Description: "marks and switches of the relay (truth)"},
+		{Bucket: BucketServed, Replicas: replicas, Description: "who serves which partition (derived)"},
 	} {
 		if _, err := js.KeyValue(ctx, b.Bucket); err == nil {
 			continue
