@@ -38,6 +38,7 @@ func (l *load) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&l.StartTLS, "starttls", false, "demand STARTTLS; the certificate is not verified")
 	flags.BoolVar(&l.Pipelining, "pipelining", true, "use PIPELINING if it is offered")
 	flags.IntVar(&l.Retries, "retries", 0, "further attempts after a 4yz or a lost connection")
+	flags.DurationVar(&l.Think, "think", 0, "wait of a connection between an answer and its next message")
 	flags.DurationVar(&l.Timeout, "timeout", 0, "bound of each step of the dialogue (default 1m)")
 }
 

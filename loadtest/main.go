@@ -5,12 +5,14 @@
 //	loadtest sink       be the mailbox at the far end and keep a journal
 //	loadtest check      hold both journals against the relay's ledger
 //	loadtest run        all three against a relay that is running
+//	loadtest compare    Postrider beside Postfix, which it starts itself
 //
 // It imports nothing of the product: a witness that shares code with the
 // accused shares its faults. README.md has the method and the commands.
 //
 // Exit codes: 0 done, or the invariants hold; 1 an error, or violated; 2 wrong
-// usage, or unusable journals; 3 not quiescent; 130 interrupted.
+// usage, or unusable journals; 3 not quiescent; 10 the goals of a comparison do
+// not hold; 130 interrupted.
 package main
 
 import (
@@ -75,7 +77,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newGenerate(), newSink(), newCheck(), newRun())
+	root.AddCommand(newGenerate(), newSink(), newCheck(), newRun(), newCompare())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -43,9 +43,9 @@ func (m *mailbox) open(recorder *journal.Writer) (*sink.Sink, net.Listener, erro
 
 func newSink() *cobra.Command {
 	var (
-		m      mailbox
-		output form
-		path   string
+		m            mailbox
+		output       form
+		path, timing string
 	)
 	command := &cobra.Command{
 		Use:   "sink",
@@ -56,10 +56,19 @@ func newSink() *cobra.Command {
 	m.bind(flags, "")
 	output.bind(flags)
 	flags.StringVar(&path, "journal", "sink.jsonl", "journal to append to")
+	flags.StringVar(&timing, "transactions", "", "journal of when each dot was read and answered (default: none)")
 	flags.BoolVar(&m.fsync, "fsync", false, "sync the journal before each 250, in groups")
 	command.RunE = func(command *cobra.Command, _ []string) error {
 		if err := output.validate(); err != nil {
 			return err
+		}
+		if timing != "" {
+			transactions, err := journal.Open(timing, false)
+			if err != nil {
+				return failed(context.Background(), err)
+			}
+			defer transactions.Close()
+			m.Transactions = transactions
 		}
 		// Being interrupted is how a sink ends.
 		return failed(context.Background(), serve(command, &m, path, output))

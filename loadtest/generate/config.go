@@ -67,6 +67,9 @@ type Config struct {
 	// Backoff is the wait before the first retry, doubled for each further
 	// one up to 5 s. Default: 100 ms.
 	Backoff time.Duration
+	// Think is the wait of a connection between an answer and the next
+	// message, so that a load lasts.
+	Think time.Duration
 	// Timeout bounds each step of the dialogue. Default: 60 s.
 	Timeout time.Duration
 	// Grace bounds what is left of a transaction when the run is stopped.
@@ -98,6 +101,7 @@ func (c Config) Validate() error {
 		{c.Size < 1 || c.Size > maxSize, fmt.Sprintf("size: not within 1 to %d octets", maxSize)},
 		{c.PerConnection < 0, "per connection: negative"},
 		{c.Retries < 0, "retries: negative"},
+		{c.Think < 0, "think: negative"},
 		{len(c.Domains) == 0, "domain: none given"},
 		{strings.ContainsAny(c.Sender+c.Helo+strings.Join(c.Domains, ""), "\r\n<> "), "an address or name contains a space, bracket or line break"},
 	} {

@@ -91,6 +91,7 @@ func (w *worker) run(ctx context.Context) error {
 		if err := w.deliver(ctx, i); err != nil {
 			return err
 		}
+		w.pause(ctx, w.config.Think)
 	}
 	return nil
 }
@@ -103,17 +104,19 @@ func (w *worker) deliver(ctx context.Context, i int) error {
 		if err != nil || !again {
 			return err
 		}
-		if attempt == w.config.Retries || !w.wait(ctx, attempt) {
+		if attempt == w.config.Retries || !w.pause(ctx, min(w.config.Backoff<<min(attempt, 10), maxBackoff)) {
 			w.tally.gaveUp()
 			return nil
 		}
 	}
 }
 
-// wait sleeps before the retry after this attempt, and reports false when
-// ctx ended.
-func (w *worker) wait(ctx context.Context, attempt int) bool {
-	timer := time.NewTimer(min(w.config.Backoff<<min(attempt, 10), maxBackoff))
+// pause waits, and reports false when ctx ended.
+func (w *worker) pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

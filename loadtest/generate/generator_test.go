@@ -171,6 +171,21 @@ func TestLostRepliesAreRetried(t *testing.T) {
 	}
 }
 
+// TestThink: the connection waits after each answer, the last one included.
+func TestThink(t *testing.T) {
+	s := newStage(t, sink.Config{})
+	c := config(s.address)
+	c.Messages, c.Connections, c.Think = 3, 1, 20*time.Millisecond
+	generator, err := generate.New(c, s.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary, err := generator.Run(t.Context())
+	if err != nil || summary.Accepted != 3 || summary.Seconds < 3*c.Think.Seconds() {
+		t.Errorf("%d accepted in %v s, %v; want 3 in at least 0.06 s", summary.Accepted, summary.Seconds, err)
+	}
+}
+
 func TestStop(t *testing.T) {
 	s := newStage(t, sink.Config{})
 	c := config(s.address)

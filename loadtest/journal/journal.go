@@ -104,6 +104,19 @@ type Arrival struct {
 	Status    string `json:"status,omitempty"`
 }
 
+// Transaction is one line of the sink's journal of transactions: for how long
+// a client waited for the answer to its dot. Fault suites need it to say whose
+// answer a fault could take away; the check does not.
+type Transaction struct {
+	MessageID string `json:"message_id"`
+	// Recipients are those of a copy, or those that a report is about.
+	Recipients []string `json:"recipients"`
+	// Dot is when the dot had been read, Answered when the 250 had been
+	// handed to the operating system, or could not be.
+	Dot      time.Time `json:"dot"`
+	Answered time.Time `json:"answered"`
+}
+
 // State is what the relay claims became of one recipient.
 type State string
 

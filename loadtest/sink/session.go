@@ -221,7 +221,9 @@ func (c *session) data(ctx context.Context) error {
 	}
 	c.pause(ctx)
 	c.reply("250 2.0.0 Taken")
-	return nil
+	// A client that is gone by now has left without its answer.
+	err = c.flush()
+	return errors.Join(err, c.sink.timed(lines, time.Now()))
 }
 
 // pause is the configured delay, or less when ctx ends.

@@ -45,6 +45,9 @@ type Config struct {
 	DropAfterDot int
 	// Delay is waited before the answer to the dot.
 	Delay time.Duration
+	// Transactions, if set, takes a journal.Transaction after each answer to
+	// a dot.
+	Transactions Recorder
 	// IdleTimeout ends a session in which nothing is read for so long.
 	// Default: 5 minutes (RFC 5321 §4.5.3.2.7).
 	IdleTimeout time.Duration
@@ -142,6 +145,25 @@ func (s *Sink) Counts() Counts {
 func (s *Sink) dropsNext() bool {
 	n := s.dots.Add(1)
 	return s.config.DropAfterDot > 0 && n%int64(s.config.DropAfterDot) == 0
+}
+
+// timed notes how long the answer to a dot took, after which lines were
+// journaled.
+func (s *Sink) timed(lines []any, answered time.Time) error {
+	if s.config.Transactions == nil {
+		return nil
+	}
+	var t journal.Transaction
+	for _, line := range lines {
+		arrived := line.(journal.Arrival)
+		t.MessageID, t.Dot, t.Answered = arrived.MessageID, arrived.Time, answered
+		if arrived.Kind == journal.DSN {
+			t.Recipients = append(t.Recipients, arrived.Recipient)
+		} else {
+			t.Recipients = arrived.Recipients
+		}
+	}
+	return s.config.Transactions.Append(t)
 }
 
 // arrivals makes the journal lines for one message.

@@ -211,6 +211,27 @@ func TestDelay(t *testing.T) {
 	})
 }
 
+// timings is a Recorder of transactions.
+type timings []journal.Transaction
+
+func (r *timings) Append(lines ...any) error {
+	for _, line := range lines {
+		*r = append(*r, line.(journal.Transaction))
+	}
+	return nil
+}
+
+func TestTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r timings
+		s, _ := newSink(t, Config{Delay: 3 * time.Second, Transactions: &r})
+		talk(t, s, oneMessage+"S: 250 2.0.0 Taken")
+		if len(r) != 1 || r[0].Answered.Sub(r[0].Dot) != 3*time.Second || len(r[0].Recipients) != 1 {
+			t.Errorf("transactions %+v, want one that took 3s", r)
+		}
+	})
+}
+
 func TestIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newSink(t, Config{IdleTimeout: time.Minute})
