@@ -46,6 +46,7 @@ func (c *Conn) dispatch(line []byte) error {
 		}
 		return c.startTLS()
 	case verbQuit:
+		c.link.listener.leaving(c.link)
 		return c.forward(askedOther, "QUIT")
 	case verbRset:
 		return c.forward(askedReset, "RSET")

@@ -157,6 +157,17 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
+// Who was told 221 may connect again at once: his place is free before he
+// reads it, though the old connection may still be open.
+func TestPlaceIsFreeAtQuit(t *testing.T) {
+	s := wired(t, &backend{}, wire.Config{MaxConnectionsPerAddress: 1})
+	for range 200 {
+		c := s.dial(t)
+		c.expect("220")
+		c.do("QUIT", "221")
+	}
+}
+
 // trickle sends an octet every 20 s until the server closes.
 func trickle(c *client) {
 	c.busy.Go(func() {

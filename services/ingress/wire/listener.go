@@ -155,6 +155,15 @@ func (l *Listener) tell(r Refusal) smtp.Reply {
 	return reply
 }
 
+// leaving frees the place of a client that said QUIT: it may connect again
+// before its old connection is closed.
+func (l *Listener) leaving(k *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.peers.remove(k.address)
+	k.address = netip.Addr{}
+}
+
 // forget is called once for every tracked link, when go-smtp is done with it.
 func (l *Listener) forget(k *link) {
 	l.mu.Lock()
