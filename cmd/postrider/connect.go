@@ -21,7 +21,7 @@ func connect(_ context.Context, f *flags) (*config.Config, *queue.Bus, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c := queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, Name: "postrider-command", Log: zerolog.Nop()}
+	c := queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, System: cfg.Bus.SystemCredentials, Name: "postrider-command", Log: zerolog.Nop()}
 	if c.URL == "" {
 		access, err := natsd.ReadAccess(cfg.Relay.Data)
 		if errors.Is(err, os.ErrNotExist) {

@@ -73,9 +73,10 @@ func TestUpOfInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{t: t, file: file, smtp: free(t)}
+	ports := frees(t, 3)
+	r := &relay{t: t, file: file, smtp: ports[0]}
 	replaced := strings.NewReplacer(
-		`#data: /var/lib/postrider`, "data: "+filepath.Join(dir, "data"), `":25"`, `"`+r.smtp+`"`, `":587"`, `"`+free(t)+`"`, `":465"`, `"`+free(t)+`"`,
+		`#data: /var/lib/postrider`, "data: "+filepath.Join(dir, "data"), `":25"`, `"`+r.smtp+`"`, `":587"`, `"`+ports[1]+`"`, `":465"`, `"`+ports[2]+`"`,
 		`#address: "127.0.0.1:9464"`, `address: ""`,
 	).Replace(string(text))
 	for _, left := range []string{`":25"`, "#data:", `#address: "127.0.0.1:9464"`} {

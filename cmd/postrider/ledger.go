@@ -16,8 +16,8 @@ import (
 )
 
 func newLedger(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "The books: balance and export"}
-	c.AddCommand(newBalance(f), newExport(f))
+	c := &cobra.Command{Use: "ledger", Short: "The books: balance, export, and recovery"}
+	c.AddCommand(newBalance(f), newExport(f), newRecover(f))
 	return c
 }
 

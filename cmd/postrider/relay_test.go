@@ -98,14 +98,20 @@ func (f *firstWrite) Write(p []byte) (int, error) {
 }
 
 // free is an address of loopback that nobody listens on.
-func free(t *testing.T) string {
+func free(t *testing.T) string { return frees(t, 1)[0] }
+
+// frees are some that differ.
+func frees(t *testing.T, n int) (addresses []string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addresses
 }
 
 func write(t *testing.T, file, content string) {

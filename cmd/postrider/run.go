@@ -17,7 +17,7 @@ func newRun(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:       "run SERVICE...",
 		Short:     "Run the named services against bus.url",
-		Long:      "Run the named services in one process, against the NATS server at bus.url.\n\nServices: " + strings.Join(names, " ") + "\n\n  postrider run delivery bounce",
+		Long:      "Run the named services in one process, against the NATS server at bus.url.\nOne that fails after it was ready is started again; the others go on.\n\nServices: " + strings.Join(names, " ") + "\n\n  postrider run delivery bounce",
 		Args:      cobra.MinimumNArgs(1),
 		ValidArgs: names,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,7 +33,7 @@ func newRun(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return service.RunRemote(cmd.Context(), cfg, chosen...)
+			return service.RunRemote(cmd.Context(), cfg, (*service.Group).Supervise, chosen...)
 		},
 	}
 }

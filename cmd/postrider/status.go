@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,8 +23,14 @@ type health struct {
 	Bus    string        `json:"bus"`
 	Stages []stageHealth `json:"stages"`
 	Ledger *books.Status `json:"ledger,omitempty"`
+	// Store is how full the store is; nil when nobody can say.
+	Store *queue.Room `json:"store,omitempty"`
+	// Processes are those of the relay, as each says of itself.
+	Processes []service.Health `json:"processes"`
 	// Problems, worst first, each with what to do next.
 	Problems []string `json:"problems"`
+	// Notes are what went wrong and is well now.
+	Notes []string `json:"notes"`
 }
 
 // stageHealth is the backlog before one service.
@@ -50,7 +57,7 @@ func newStatus(f *flags) *cobra.Command {
 				return err
 			}
 			defer bus.Close()
-			h, err := examine(cmd.Context(), bus)
+			h, err := examine(cmd.Context(), bus, cfg.Bus.URL != "")
 			if err != nil {
 				return err
 			}
@@ -74,11 +81,12 @@ const (
 	lookAgain = 150 * time.Millisecond
 )
 
-// examine reads the consumers of every stage and asks the ledger.
-func examine(ctx context.Context, bus *queue.Bus) (*health, error) {
+// examine reads the consumers of every stage and asks the processes and, where
+// it is separate from them, the server.
+func examine(ctx context.Context, bus *queue.Bus, separate bool) (*health, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	h := &health{AsOf: time.Now().UTC(), Bus: bus.NC.ConnectedServerName() + " " + bus.NC.ConnectedServerVersion(), Problems: []string{}}
+	h := &health{AsOf: time.Now().UTC(), Bus: bus.NC.ConnectedServerName() + " " + bus.NC.ConnectedServerVersion(), Problems: []string{}, Notes: []string{}}
 	missing := map[string]bool{}
 	for look := range looks {
 		stages, err := readStages(ctx, bus)
@@ -104,6 +112,12 @@ func examine(ctx context.Context, bus *queue.Bus) (*health, error) {
 			h.Problems = append(h.Problems, fmt.Sprintf("%s does not work: start it (postrider run %s)", s.Stage, s.Stage))
 		}
 	}
+	if separate {
+		h.askServer(ctx, bus)
+	}
+	if err := h.askProcesses(ctx, bus); err != nil {
+		return nil, err
+	}
 	status, err := books.Client(bus).Status(ctx)
 	switch {
 	case errors.Is(err, books.ErrUnreachable):
@@ -112,11 +126,59 @@ func examine(ctx context.Context, bus *queue.Bus) (*health, error) {
 		return nil, err
 	default:
 		h.Ledger = status
+		h.Problems = append(h.Problems, lost(status)...)
 		if status.Conflicts > 0 {
 			h.Problems = append(h.Problems, fmt.Sprintf("%d recipients are in the books as served and not served: see postrider ledger balance", status.Conflicts))
 		}
 	}
 	return h, nil
+}
+
+// askServer adds what a nats-server says of its store, to whom may ask it.
+func (h *health) askServer(ctx context.Context, bus *queue.Bus) {
+	if room, err := bus.Room(ctx); err == nil && room.Limit > 0 {
+		h.Store = &room
+	}
+	failed := bus.FailedStreams(ctx)
+	for _, stream := range slices.Sorted(maps.Keys(failed)) {
+		h.Problems = append(h.Problems, fmt.Sprintf("stream %s stopped after a write error (%s): free space on its volume, then restart nats-server", stream, failed[stream]))
+	}
+}
+
+// askProcesses adds what the processes of the relay say of themselves, and how
+// full the store is.
+func (h *health) askProcesses(ctx context.Context, bus *queue.Bus) (err error) {
+	if h.Processes, err = service.AskHealth(ctx, bus); err != nil {
+		return err
+	}
+	for _, p := range h.Processes {
+		h.Problems = append(h.Problems, p.Problems...)
+		for _, c := range p.Services {
+			if len(c.Problems) > 0 {
+				h.Problems = append(h.Problems, c.String())
+			} else if c.Failures > 0 {
+				h.Notes = append(h.Notes, fmt.Sprintf("%s failed %d times and was started again: see the log of %s", c.Service, c.Failures, p.Instance))
+			}
+		}
+		if p.Store != nil { // who looks all the time knows best
+			h.Store = p.Store
+		}
+	}
+	return nil
+}
+
+// lost says what recovery waits for, and what it cannot help.
+func lost(s *books.Status) (problems []string) {
+	switch {
+	case s.RolledBack != "":
+		problems = append(problems, s.RolledBack+"; nothing is sent until: postrider ledger recover --plan")
+	case s.Recovery.Held != "":
+		problems = append(problems, "recovery is held, "+s.Recovery.Held+": postrider ledger recover --plan")
+	}
+	if s.Recovery.Gone > 0 {
+		problems = append(problems, fmt.Sprintf("%d recipients are lost with their content: postrider ledger recover --plan", s.Recovery.Gone))
+	}
+	return problems
 }
 
 // readStages reads the consumers of every stage once.
@@ -173,9 +235,15 @@ func (h *health) print(out io.Writer, hostname string) error {
 			fmt.Fprintf(w, "The ledger's index is %d records behind.\n", lag)
 		}
 	}
+	if r := h.Store; r != nil {
+		fmt.Fprintf(w, "\nStore: %s of %s used (%.0f %%)\n", size(r.Used), size(r.Limit), 100*r.Ratio())
+	}
 	fmt.Fprintln(w)
 	for _, p := range h.Problems {
 		fmt.Fprintf(w, "x %s\n", p)
+	}
+	for _, n := range h.Notes {
+		fmt.Fprintf(w, "! %s\n", n)
 	}
 	if len(h.Problems) == 0 {
 		fmt.Fprintln(w, "+ Nothing is wrong.")

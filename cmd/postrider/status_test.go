@@ -77,7 +77,7 @@ func partial(t *testing.T, services ...service.Service) *relay {
 		t.Fatal(err)
 	}
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)
-	bus, stop, err := openBus(t.Context(), cfg, log)
+	bus, _, stop, err := openBus(t.Context(), cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,13 +96,11 @@ func notDue(f *event.Failure) string {
 
 // submit stores the report in MAIL and returns its QueueID.
 func (b *Bouncer) submit(ctx context.Context, f *event.Failure) (mail.QueueID, error) {
-	header, err := b.header(ctx, f.Content)
+	header, err := b.header(ctx, f)
 	if err != nil && !errors.Is(err, queue.ErrContentGone) {
 		return "", fmt.Errorf("report about %s: %w", f.QueueID, err)
 	}
-	// The kind belongs to the identity: one attempt may fail for some recipients
-	// and be the last for others.
-	id := f.QueueID.Derive("report/" + string(f.Kind) + "/" + f.ID)
+	id := f.ReportID()
 	content := dsn.Compose(dsn.Report{
 		QueueID: id, Original: f.QueueID, Hostname: b.hostname, HelpURL: b.helpURL, To: f.Env.ReversePath,
 		AcceptedAt: f.AcceptedAt, At: f.At, Kind: f.Kind, Recipients: f.Recipients,
@@ -127,8 +125,8 @@ func (b *Bouncer) submit(ctx context.Context, f *event.Failure) (mail.QueueID, e
 }
 
 // header is the header section of the original.
-func (b *Bouncer) header(ctx context.Context, ref event.ContentRef) (mail.Header, error) {
-	_, content, err := b.bus.Content(ctx, ref)
+func (b *Bouncer) header(ctx context.Context, f *event.Failure) (mail.Header, error) {
+	_, content, err := b.bus.Content(ctx, f.QueueID, f.Content)
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,15 @@ func (r *rig) reports() (found []stored) {
 			r.t.Fatal(err)
 		}
 		for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
-			a, content, err := r.bus.Content(r.t.Context(), event.ContentRef{Stream: queue.MailStream(n), Seq: seq})
+			data, err := r.bus.Read(r.t.Context(), queue.MailStream(n), seq)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			a, _, err := queue.DecodeMail(data)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			_, content, err := r.bus.Content(r.t.Context(), a.QueueID, a.Ref(queue.MailStream(n), seq))
 			if err != nil {
 				r.t.Fatal(err)
 			}

@@ -68,9 +68,10 @@ type transport struct {
 	ailing   *ailing
 	timeouts smtpclient.Timeouts
 	tls      tlsBase
-	content  func(context.Context, event.ContentRef) (*event.Accepted, io.ReadCloser, error)
-	// alive is nil while this worker may complete messages.
-	alive   func() error
+	content  func(context.Context, mail.QueueID, event.ContentRef) (*event.Accepted, io.ReadCloser, error)
+	// left is how long this worker may yet complete messages, unless it shows
+	// another sign of life.
+	left    func() time.Duration
 	metrics *metrics
 }
 
@@ -246,44 +247,18 @@ func (a *attempt) send(ctx context.Context, s *smtpclient.Session, batch []int) 
 	for i, at := range batch {
 		rcpts[i] = a.endings[at].Address
 	}
-	send, beforeDot, end := a.guard(ctx)
-	defer end()
+	send, g := a.guard(ctx)
+	defer g.end()
 	return s.Send(send, smtpclient.Message{
 		ReversePath: a.job.Env.ReversePath, Recipients: rcpts, Size: a.job.Size(), Body8Bit: a.job.Env.Body8Bit,
 		Content:   func() (io.ReadCloser, error) { return a.open(send) },
-		BeforeDot: beforeDot,
+		BeforeDot: g.beforeDot, AfterDot: g.afterDot,
 	})
-}
-
-// guard is the context of one transaction. A stopping service breaks it off
-// before the dot; from the dot on only dotGrace does. A worker that may no
-// longer be the only one with this job never sends the dot.
-func (a *attempt) guard(ctx context.Context) (send context.Context, beforeDot func(context.Context) error, end func()) {
-	send, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { cancel(errStopping) })
-	var late func() bool
-	beforeDot = func(context.Context) error {
-		if err := a.mta.alive(); err != nil {
-			return err
-		}
-		if !stop() {
-			return errStopping
-		}
-		late = context.AfterFunc(ctx, func() { time.AfterFunc(dotGrace, func() { cancel(errStopping) }) })
-		return nil
-	}
-	return send, beforeDot, func() {
-		stop()
-		if late != nil {
-			late()
-		}
-		cancel(nil)
-	}
 }
 
 // open opens the message as it goes out: the prepended fields, the content.
 func (a *attempt) open(ctx context.Context) (io.ReadCloser, error) {
-	accepted, body, err := a.mta.content(ctx, a.job.Content)
+	accepted, body, err := a.mta.content(ctx, a.job.QueueID, a.job.Content)
 	if err == nil && accepted.Size != a.job.Content.Size {
 		body.Close()
 		err = fmt.Errorf("open content of %s: %w: %d octets instead of %d", a.job.QueueID, errContentSize, accepted.Size, a.job.Content.Size)

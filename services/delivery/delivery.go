@@ -9,8 +9,11 @@
 //
 // DELIVER, subjects deliver.ready.<lane>.<partition>: event.Job. A destination
 // belongs to one of queue.Partitions; the partitions are shared out among the
-// live workers by the bucket "workers" (assign.go, membership.go). MAIL and BODY:
-// the content, read as it is sent. The DNS.
+// live workers by the bucket "workers" (assign.go, membership.go). The bucket
+// "served" tells who serves a partition, or did and ended in doubt (rota.go,
+// tenure.go). The settings' epoch. LEDGER, and the ledger service for what is
+// older than an hour (subtract.go). MAIL and BODY: the content, read as it is
+// sent. The DNS.
 //
 // # Produces
 //
@@ -25,15 +28,42 @@
 //
 //   - What follows from an attempt is stored before its job is acknowledged:
 //     records first, then the events they announce. Storing it twice is
-//     storing it once. A job that comes back is not sent again to those whom
-//     this process (memory.go) or the last hour of LEDGER (subtract.go) knows to
-//     be settled. Nothing is sent before LEDGER was read to its end.
+//     storing it once. Each run of an attempt has records of its own, and one
+//     that follows a run which failed for others counts as the next attempt:
+//     what is recognised as stored is never what another run was told.
+//   - A job that comes back is not sent again to those whom this process
+//     (memory.go), LEDGER or, for older messages, the ledger service knows to be
+//     settled (subtract.go). Nothing is sent before LEDGER was read to its end
+//     since the last connect, nor while it is behind its mark; an older job waits
+//     for an answer. None of that is an attempt. A failure is an end, too: its
+//     report is due.
+//   - Jobs of a drive lower than that under which recovery drove a recipient
+//     last are dropped for that recipient, whoever had them.
+//   - What was decided and could not be stored is never forgotten by the process
+//     that knows it, and stored before a partition is handed over.
+//   - A second copy can be sent in these cases only, and then its record says
+//     possible_duplicate: an attempt ended between the dot and its reply; a worker
+//     died with the job in hand, as the bus tells by delivering it again; a worker
+//     died together with the bus, which forgets the deliveries of its last
+//     100 ms: the first jobs of a lane, as many as a worker may have in hand, are
+//     in doubt then; recovery drove what such a worker may have had. Where
+//     workers ended cleanly there is no doubt (tenure.go).
+//   - Two living workers do not handle one job: a job that the former worker of a
+//     partition may have in hand, because the bus delivers it again, because a
+//     schedule fired twice, or because a bus that was killed forgot, waits until
+//     that worker has finished. Within a worker the memory holds copies apart.
+//   - A worker that the others may take for gone does not send the dot: it is
+//     asked before the last octets, and what a peer does not read by its lapse
+//     stays here. The bus's deadline for a job is longer than a membership
+//     (guard.go).
+//   - A new epoch is confirmed when everything that was taken before is finished
+//     or handed back: what is then in no stream and has no end is in nobody's
+//     hands.
+//   - A consumer or a stream that vanishes is no end of the work: it is made
+//     again. A derived stream that is made anew never repeats a sequence, so that
+//     the late acknowledgement of a job that is gone hits no other.
 //   - Only a reply of the destination, or a definite answer of the DNS, ends a
 //     recipient's hope. Every trouble of our own delays.
-//   - An attempt that ended between the dot and its reply is repeated later,
-//     and a delivery after it is marked possible_duplicate. So is one of a job
-//     that the bus delivered again after its worker died.
-//   - A worker that the others may take for gone does not send the dot.
 //   - A destination under delivery.require_tls is never served in clear. The
 //     level dane has no implementation in this release: its mail waits.
 //   - Not more than delivery.connections jobs of a destination run at a time,
@@ -46,18 +76,26 @@
 // # Failures
 //
 // The bus is down: transactions are broken off before the dot once the
-// membership lapsed; nothing is lost, nothing counts as an attempt. Content is
-// gone: recorded as delayed with the reason, again and again until the lifetime
-// ends. Killed: the jobs under way are delivered again after a minute at most.
+// membership lapsed; nothing is lost, nothing counts as an attempt. LEDGER was
+// restored from an earlier copy, or is gone: nothing is sent until a person has
+// confirmed `postrider ledger recover --plan`. The ledger service is down: only
+// jobs of older messages wait. Content is gone: recorded as delayed with the
+// reason, again and again until the lifetime ends. Killed: the jobs under way
+// are delivered again after a minute at most.
 //
 // # Limits
 //
 // A certificate under verify is checked against the name of the MX, which
 // comes from the DNS: without DNSSEC, who forges the DNS names an MX of his own.
 // Routes have no such gap. No MTA-STS, no DANE, no TLS-RPT; no learning from
-// reply texts. What was settled more than an hour ago by another process is
-// not known here. A recipient refused with 4yz by one MX is not tried on the next.
-// Credentials in files are read at start.
+// reply texts. A recipient refused with 4yz by one MX is not tried on the next.
+// Credentials in files are read at start. After a bus was killed and lives on
+// without its workers' deaths, the next handover of a partition may hold a few
+// jobs back, and a later death may put a few in doubt that nobody had. What
+// recovery drives more than a quarter of an hour after a worker's death is not in
+// doubt, unless the record of a dot was lost with it. A process that is stopped
+// in the instant between asking whether it may send the dot and the system call
+// that does sends it when it goes on.
 //
 // # Standards
 //

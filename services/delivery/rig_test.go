@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/postrider/postrider/shared/dnstest"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/natsd"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/service"
@@ -31,6 +33,10 @@ const body = "From: prn@campus.test\r\nMessage-ID: <1@campus.test>\r\n\r\n.a dot
 // starts.
 type rig struct {
 	t       *testing.T
+	dir     string
+	server  *natsd.Server
+	config  *config.Config
+	options options
 	bus     *queue.Bus
 	ids     *mail.QueueIDs
 	dns     *dnstest.Server
@@ -54,52 +60,86 @@ type options struct {
 
 func start(t *testing.T, o options) *rig {
 	t.Helper()
-	r := &rig{t: t, bus: queuetest.Start(t), ids: mail.NewQueueIDs(), dns: dnstest.Start(t, o.zone), metrics: prometheus.NewRegistry()}
-	c := config.Defaults()
-	c.Relay.Hostname = "relay.campus.test"
-	c.Delivery.Retry = []config.Duration{config.Duration(time.Second)}
+	r := &rig{t: t, dir: t.TempDir(), options: o, ids: mail.NewQueueIDs(), dns: dnstest.Start(t, o.zone), metrics: prometheus.NewRegistry()}
+	r.server = queuetest.Server(t, r.dir)
+	r.bus = queuetest.Connect(t, r.server)
+	if err := queue.Ensure(t.Context(), r.bus.JS, 1, 400*24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	r.config = config.Defaults()
+	r.config.Relay.Hostname = "relay.campus.test"
+	r.config.Delivery.Retry = []config.Duration{config.Duration(time.Second)}
 	if o.config != nil {
-		o.config(c)
+		o.config(r.config)
 	}
-	w, err := newWorker(&service.Env{Config: c, Bus: r.bus, Log: queuetest.Log(t), Metrics: r.metrics},
-		settings{dns: resolve(t, r.dns), port: uint16(o.port), roots: o.roots, ttl: queue.WorkerTTL, grace: 5 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.worker = w
-	consumer, err := r.bus.JS.OrderedConsumer(t.Context(), queue.StreamLedger, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.ledger, err = consumer.Messages(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.ledger.Stop)
+	r.worker = r.hire(r.bus, r.metrics)
+	r.follow()
 	if !o.idle {
 		r.run()
 	}
 	return r
 }
 
+// follow begins to read the ledger.
+func (r *rig) follow() {
+	r.t.Helper()
+	consumer, err := r.bus.JS.OrderedConsumer(r.t.Context(), queue.StreamLedger, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if r.ledger, err = consumer.Messages(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(r.ledger.Stop)
+}
+
+// hire makes a worker that has the bus for itself.
+func (r *rig) hire(bus *queue.Bus, metrics *prometheus.Registry) *worker {
+	r.t.Helper()
+	w, err := newWorker(&service.Env{Config: r.config, Bus: bus, Log: queuetest.Log(r.t), Metrics: metrics},
+		settings{dns: resolve(r.t, r.dns), port: uint16(r.options.port), roots: r.options.roots, ttl: queue.WorkerTTL, grace: 5 * time.Second})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return w
+}
+
 // run runs the worker until the test ends, or stop is called.
 func (r *rig) run() {
 	r.t.Helper()
+	r.stop, r.done = r.work(r.worker, "worker")
+}
+
+// work runs a worker until the test ends, or stop is called.
+func (r *rig) work(w *worker, name string) (stop context.CancelFunc, done chan error) {
+	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{}, 100)
-	r.stop, r.done = cancel, make(chan error, 1)
-	go func() { r.done <- r.worker.run(ctx, "worker", func() { ready <- struct{}{} }) }()
+	done = make(chan error, 1)
+	go func() { done <- w.run(ctx, name, func() { ready <- struct{}{} }) }()
 	r.t.Cleanup(func() {
 		cancel()
-		if err := <-r.done; err != nil {
+		if err := <-done; err != nil {
 			r.t.Error(err)
 		}
-		r.done <- nil
+		done <- nil
 	})
 	select {
 	case <-ready:
 	case <-time.After(20 * time.Second):
 		r.t.Fatal("worker is not ready")
 	}
+	return cancel, done
+}
+
+// stopped stops a worker and waits until it ended.
+func (r *rig) stopped(stop context.CancelFunc, done chan error) {
+	r.t.Helper()
+	stop()
+	if err := <-done; err != nil {
+		r.t.Fatal(err)
+	}
+	done <- nil
 }
 
 // alone makes the worker a member without running it, for tests that call its
@@ -229,6 +269,20 @@ func (r *rig) drained() {
 		<-tick.C
 	}
 	r.t.Fatalf("%d jobs are left", r.stored(queue.StreamDeliver))
+}
+
+// served are the keys of the rota.
+func (r *rig) served() []string {
+	r.t.Helper()
+	kv, err := r.bus.JS.KeyValue(r.t.Context(), queue.BucketServed)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	keys, err := kv.Keys(r.t.Context())
+	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+		r.t.Fatal(err)
+	}
+	return keys
 }
 
 // metric is the value of a metric without labels.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
@@ -20,6 +21,15 @@ type laneSize struct {
 
 func lanes() []laneSize {
 	return []laneSize{{mail.LaneAlert, 32, 128}, {mail.LaneNormal, 128, 512}}
+}
+
+// source is the consumer of the lane in a partition.
+func (l *laneSize) source(partition int, slots chan struct{}) queue.Source {
+	return queue.Source{
+		Stream:  queue.StreamDeliver,
+		Durable: fmt.Sprintf("p%02d-%s", partition, l.lane), Filter: queue.ReadySubject(l.lane, partition),
+		Concurrency: l.partition, Slots: slots,
+	}
 }
 
 // servingSet is the set of partitions that are being worked on.
@@ -58,6 +68,28 @@ func (s *servingSet) only(mine []int) {
 	}
 }
 
+// renew ends the service of every partition and begins it anew: what was taken
+// before is finished, or handed back within the time of grace. The channel is
+// closed when it is.
+func (s *servingSet) renew() (finished <-chan struct{}) {
+	var before []*partition
+	for n, p := range s.active {
+		before = append(before, p)
+		if p.stop != nil {
+			p.stop()
+			s.active[n] = s.begin(n, p)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, p := range before {
+			<-p.done
+		}
+	}()
+	return done
+}
+
 func (s *servingSet) begin(n int, before *partition) *partition {
 	ctx, stop := context.WithCancel(s.ctx)
 	p := &partition{stop: stop, done: make(chan struct{})}
@@ -66,27 +98,54 @@ func (s *servingSet) begin(n int, before *partition) *partition {
 		if before != nil {
 			<-before.done
 		}
-		s.w.serve(ctx, n)
+		s.w.serve(ctx, s.ctx, n)
 	})
 	return p
 }
 
 func (s *servingSet) wait() { s.all.Wait() }
 
-// serve works on one partition, both lanes, until ctx ends.
-func (w *worker) serve(ctx context.Context, n int) {
-	var both sync.WaitGroup
+// serve works on one partition, both lanes, until ctx ends; service ends when
+// the whole worker does.
+func (w *worker) serve(ctx, service context.Context, n int) {
+	t := w.enter(ctx, n)
+	if t == nil {
+		return
+	}
+	defer t.end(service, w.memory)
+	tidying, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	all.Go(func() { t.tidy(tidying) })
+	var lane sync.WaitGroup
 	for _, l := range lanes() {
-		source := queue.Source{
-			Stream:  queue.StreamDeliver,
-			Durable: fmt.Sprintf("p%02d-%s", n, l.lane), Filter: queue.ReadySubject(l.lane, n),
-			Concurrency: l.partition, Slots: w.slots[l.lane],
-		}
-		both.Go(func() {
-			if err := w.bus.Work(ctx, source, w.settings.grace, w.handle); err != nil && ctx.Err() == nil {
+		source := l.source(n, w.slots[l.lane])
+		lane.Go(func() {
+			err := w.bus.Work(ctx, source, w.settings.grace, func(ctx context.Context, m queue.Message) error { return w.handle(ctx, m, t) })
+			if err != nil && ctx.Err() == nil {
 				w.log.Error().Err(err).Str("consumer", source.Durable).Msg("partition is not served")
 			}
 		})
 	}
-	both.Wait()
+	lane.Wait()
+}
+
+// enter begins a tenure once LEDGER was read, for as long as that takes; nil
+// when ctx ended before.
+func (w *worker) enter(ctx context.Context, n int) *tenure {
+	for ctx.Err() == nil && w.settled.Wait(ctx) == nil {
+		t, err := w.rota.begin(ctx, w.bus, n)
+		if err == nil {
+			return t
+		}
+		if ctx.Err() == nil {
+			w.log.Warn().Err(err).Int("partition", n).Msg("cannot begin with a partition, trying again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
 }

@@ -14,9 +14,11 @@ import (
 )
 
 // settlement is all that follows from one attempt, decided once. Storing it
-// twice is storing it once, as every part has an identity made from the job
-// and the attempt.
+// twice is storing it once, as every part has an identity made from the job,
+// the attempt and the run.
 type settlement struct {
+	job      *event.Job
+	run      string
 	records  []keyed
 	failures []event.Failure
 	// later is the job of the next attempt, due at next; nil when none is.
@@ -33,7 +35,7 @@ type keyed struct {
 }
 
 // reasonExpired is the reason in records of recipients whose time is over.
-const reasonExpired = "lifetime ended"
+const reasonExpired = event.ReasonExpired
 
 // The text of remote replies that is kept: of one reply, and in sum over the
 // recipients of a job, in octets. A hostile server must not make events that
@@ -58,7 +60,7 @@ type conclusion struct {
 // conclude decides what follows from an attempt in which every recipient has
 // an end.
 func conclude(job *event.Job, endings []ending, c conclusion) *settlement {
-	s := &settlement{}
+	s := &settlement{job: job, run: c.run}
 	attempt := job.Attempt + 1
 	limit := min(textMost, max(textLeast, textSum/max(1, len(endings))))
 	pick := func(f fate) (out []event.RecipientRecord) {
@@ -98,27 +100,22 @@ func conclude(job *event.Job, endings []ending, c conclusion) *settlement {
 	return s
 }
 
-// identity names an attempt of a job among all others.
-func identity(job *event.Job) string {
-	id := job.ID + "/" + strconv.Itoa(job.Attempt+1)
-	if job.Drive > 0 {
-		id += "/drive-" + strconv.Itoa(job.Drive)
-	}
-	return id
-}
+// identity names the attempt that is made of a job.
+func identity(job *event.Job) string { return event.AttemptID(job.ID, job.Attempt+1, job.Drive) }
 
 func (s *settlement) record(job *event.Job, c conclusion, outcome event.Outcome, rcpts []event.RecipientRecord, suffix string) {
-	key, reason := identity(job), c.reason
+	// Another run is another record, also of the same attempt: a second delivery
+	// must show in the books, and so must what only that run was told.
+	key, reason := identity(job)+"/"+c.run, c.reason
 	switch {
 	case suffix != "":
 		key, reason = key+"/expired", suffix
 	case outcome == event.Delivered:
-		// A second delivery is a second record: the books must show it.
-		key, reason = key+"/"+c.run, ""
+		reason = ""
 	}
 	s.records = append(s.records, keyed{key, event.Record{
 		At: c.now.UTC(), Stage: event.StageDelivery, Outcome: outcome, QueueID: job.QueueID,
-		Recipients: rcpts, Job: job.ID, Attempt: job.Attempt + 1, Reason: reason,
+		Recipients: rcpts, Job: job.ID, Attempt: job.Attempt + 1, Drive: job.Drive, Reason: reason,
 	}})
 }
 
@@ -218,13 +215,22 @@ func store(ctx context.Context, bus *queue.Bus, s *settlement) error {
 	if s.later == nil {
 		return nil
 	}
-	return postpone(ctx, bus, s.later, identity(s.later), s.next)
+	return postpone(ctx, bus, s.later, identity(s.later)+"/"+s.run, s.next)
+}
+
+// waitingName is what a job waits under: one that recovery made of the message
+// must not take the place of another.
+func waitingName(job *event.Job) string {
+	if job.Drive == 0 {
+		return job.ID
+	}
+	return job.ID + "~" + strconv.Itoa(job.Drive)
 }
 
 // postpone schedules a job.
 func postpone(ctx context.Context, bus *queue.Bus, job *event.Job, id string, at time.Time) error {
 	target := queue.ReadySubject(job.Class.Lane(), queue.PartitionOf(job.Destination))
-	if _, err := bus.PublishLater(ctx, queue.LaterSubject(job.Destination, job.ID), target, id, event.Encode(job), at); err != nil {
+	if _, err := bus.PublishLater(ctx, queue.LaterSubject(job.Destination, waitingName(job)), target, id, event.Encode(job), at); err != nil {
 		return fmt.Errorf("schedule job: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/smtptest"
 )
 
@@ -45,10 +46,10 @@ func TestSettledByAnother(t *testing.T) {
 // Nothing is sent before LEDGER was read to its end.
 func TestNothingBeforeTheLedgerIsRead(t *testing.T) {
 	r := start(t, options{idle: true})
-	s := &subtraction{newMemory(), r.bus.NewSettled()} // nobody reads
+	s := &subtraction{memory: newMemory(), settled: r.bus.NewSettled()} // nobody reads
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if rcpts, err := s.Outstanding(ctx, r.job("x@example.test")); err == nil {
+	if rcpts, _, err := s.outstanding(ctx, r.job("x@example.test"), false); err == nil {
 		t.Errorf("%v are outstanding", rcpts)
 	}
 }
@@ -57,5 +58,62 @@ func TestNothingBeforeTheLedgerIsRead(t *testing.T) {
 func routeTo(mx *smtptest.MX) func(*config.Config) {
 	return func(c *config.Config) {
 		c.Delivery.Routes = []config.Route{{Domain: "*", To: "smtp://" + mx.Addr()}}
+	}
+}
+
+// A run that was killed after one failure left another recipient to the next,
+// who fails, too: each failure has its record and its report.
+func TestFailureAfterAFailure(t *testing.T) {
+	server := smtptest.Start(t, smtptest.Options{})
+	r := start(t, options{idle: true, config: routeTo(server)})
+	r.alone()
+	job := r.job("first@example.test", "550@example.test")
+	first := job.Env.Recipients[0]
+	s := conclude(job, []ending{{Recipient: first, fate: failed}}, conclusion{now: time.Now(), run: "killed", schedule: r.worker.schedule})
+	if err := store(t.Context(), r.bus, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.worker.handle(t.Context(), message(job, 1, 2), nil); err != nil {
+		t.Fatal(err)
+	}
+	one, two := r.await(job, event.Failed), r.await(job, event.Failed)
+	if one.Attempt != 1 || two.Attempt != 2 || len(two.Recipients) != 1 || two.Recipients[0].Address != job.Env.Recipients[1].Address {
+		t.Errorf("%+v\n%+v", one, two)
+	}
+	if n := r.stored(queue.StreamReport); n != 2 {
+		t.Errorf("%d reports", n)
+	}
+	if f := r.failure(event.KindFailed); len(f.Recipients) != 1 || f.Recipients[0].Address != two.Recipients[0].Address {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A schedule may fire twice, and an earlier copy of a job may lie beside a
+// later one: nobody gets a second message, whoever handles them.
+func TestCopiesOfOneJob(t *testing.T) {
+	server := smtptest.Start(t, smtptest.Options{})
+	r := start(t, options{idle: true, config: routeTo(server)})
+	r.alone()
+	job := r.job("a@example.test", "b@example.test")
+	fired := *job
+	fired.Attempt = 1
+	for seq, j := range []*event.Job{&fired, &fired, job} {
+		if err := r.worker.handle(t.Context(), message(j, uint64(seq+1), 1), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(server.Deliveries()); n != 1 {
+		t.Fatalf("%d messages", n)
+	}
+	r.await(&fired, event.Delivered)
+	r.worker.memory = newMemory() // another process
+	r.worker.earlier.memory = r.worker.memory
+	for seq, j := range []*event.Job{&fired, job} {
+		if err := r.worker.handle(t.Context(), message(j, uint64(seq+7), 2), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(server.Deliveries()); n != 1 {
+		t.Errorf("%d messages", n)
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/dnsx"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
@@ -38,8 +40,9 @@ type worker struct {
 	mta      *transport
 	limits   *limits
 	memory   *memory
-	earlier  settlements
+	earlier  *subtraction
 	settled  *queue.Settled
+	rota     *rota
 	schedule schedule
 	metrics  *metrics
 	member   *membership
@@ -79,7 +82,8 @@ func newWorker(env *service.Env, s settings) (*worker, error) {
 		w.settings.dns, w.close = r, r.Close
 	}
 	w.settled = env.Bus.NewSettled()
-	w.earlier = &subtraction{w.memory, w.settled}
+	w.settled.Hindered = func(why error) { env.Hindered("ledger", why) }
+	w.earlier = &subtraction{memory: w.memory, settled: w.settled, covers: w.settled.Covers, books: books.Client(env.Bus), log: env.Log}
 	for _, l := range lanes() {
 		w.slots[l.lane] = make(chan struct{}, l.worker)
 	}
@@ -90,7 +94,7 @@ func newWorker(env *service.Env, s settings) (*worker, error) {
 		dialer:   &dialer{sources: env.Config.Delivery.SourceAddresses},
 		pool:     newPool(context.Background()),
 		timeouts: s.timeouts, tls: newTLSBase(s.roots), content: env.Bus.Content,
-		alive:   func() error { return w.member.alive() },
+		left:    func() time.Duration { return w.member.left() },
 		metrics: w.metrics,
 	}
 	return w, nil
@@ -103,16 +107,24 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	if w.member, err = join(ctx, w.bus, name, w.settings.ttl); err != nil {
 		return err
 	}
+	// The rota is followed until the last partition was handed over.
+	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
+	if w.rota, err = openRota(ctx, w.bus, name, w.member.lives); err != nil {
+		unfollow()
+		return err
+	}
 	var reading sync.WaitGroup
 	defer reading.Wait()
+	defer unfollow()
 	reading.Go(func() { w.settled.Follow(ctx) })
+	reading.Go(func() { w.rota.follow(following) })
 	serving := newServing(ctx, w)
 	w.member.run(ctx, func(mine []int) {
 		w.log.Info().Ints("partitions", mine).Msg("serving partitions")
 		w.metrics.partitions.Set(float64(len(mine)))
 		serving.only(mine)
 		ready()
-	})
+	}, serving.renew)
 	gone := w.member.leave(ctx)
 	serving.only(nil)
 	serving.wait()
@@ -121,30 +133,44 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	return nil
 }
 
-// handle handles one job.
-func (w *worker) handle(ctx context.Context, m queue.Message) error {
+// handle handles one job of a tenure.
+func (w *worker) handle(ctx context.Context, m queue.Message, t *tenure) error {
 	job, err := event.Decode[event.Job](m.Data)
 	if err != nil {
 		return queue.Poison(err)
 	}
-	standing, decided, doubt := w.memory.begin(job, m)
-	switch standing {
+	memo := w.memory.begin(job, m, t)
+	switch memo.standing {
 	case settled:
 		return nil
 	case running: // the bus delivered it again while it was under way
 		return queue.Later(10*time.Second, "job is under way")
 	}
 	defer w.memory.end(job)
-	if standing == known {
-		return w.store(ctx, job, decided)
+	if memo.standing == known {
+		return w.store(ctx, job, memo.decided)
 	}
-	rcpts, err := w.earlier.Outstanding(ctx, job)
+	m.Delivered = memo.delivered // before it came here
+	if !memo.judged && t.held(m, job) {
+		w.memory.hold(job)
+		return queue.Later(waitHeld, "the worker that had the job has not finished")
+	}
+	rcpts, ends, err := w.earlier.outstanding(ctx, job, !memo.judged && t.inherits(m, job))
 	if err == nil {
-		err = w.reportAgain(ctx, job)
+		err = w.reportAgain(ctx, job, ends)
 	}
 	if err != nil || len(rcpts) == 0 {
 		return err
 	}
+	if !memo.judged {
+		memo.doubt = memo.doubt || t.doubt(m, job)
+		w.memory.judge(job, memo.doubt)
+	}
+	return w.serveJob(ctx, m, renumber(job, ends), rcpts, memo.doubt)
+}
+
+// serveJob brings a job to those who wait for it, when its turn comes.
+func (w *worker) serveJob(ctx context.Context, m queue.Message, job *event.Job, rcpts []mail.Recipient, doubt bool) error {
 	var busy *busyError
 	switch err := w.limits.enter(ctx, job.Destination, job.Class.Lane() == mail.LaneAlert); {
 	case errors.As(err, &busy):
@@ -153,11 +179,27 @@ func (w *worker) handle(ctx context.Context, m queue.Message) error {
 		return err
 	}
 	w.memory.mark(job, false)
-	err = w.deliver(ctx, job, newAttempt(w.mta, job, rcpts, doubt))
+	err := w.deliver(ctx, job, newAttempt(w.mta, job, rcpts, doubt))
 	if errors.Is(err, errUncounted) {
 		w.memory.mark(job, !doubt)
 	}
 	return err
+}
+
+// renumber makes the next attempt of a run that repeats one of which a failure
+// stands in LEDGER: another failure needs another report.
+func renumber(job *event.Job, ends *queue.Ends) *event.Job {
+	if ends == nil || !slices.ContainsFunc(ends.Failed, func(r *event.Record) bool { return sameAttempt(r, job) }) {
+		return job
+	}
+	next := *job
+	next.Attempt++
+	return &next
+}
+
+// sameAttempt reports a record of the attempt that is made of a job.
+func sameAttempt(r *event.Record, job *event.Job) bool {
+	return r.Job == job.ID && r.Attempt == job.Attempt+1 && r.Drive == job.Drive
 }
 
 // errUncounted is an attempt that settled nobody and sent no dot.
@@ -170,7 +212,7 @@ func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error 
 		w.metrics.attempts.WithLabelValues("cut").Inc()
 		return fmt.Errorf("deliver %s to %s: %w: %w", job.ID, job.Destination, errUncounted, a.cut)
 	}
-	c := conclusion{now: time.Now(), chance: rand.Float64(), run: strconv.FormatUint(rand.Uint64(), 36), schedule: w.schedule, soon: a.cut != nil}
+	c := w.conclusion(a.cut != nil)
 	if a.cut != nil {
 		settleOpen(a.endings, trouble{reply: replyCutShort, cause: a.cut})
 	}
@@ -183,6 +225,11 @@ func (w *worker) deliver(ctx context.Context, job *event.Job, a *attempt) error 
 	w.metrics.attempts.WithLabelValues(class(a.endings)).Inc()
 	w.metrics.seconds.WithLabelValues(class(a.endings)).Observe(took.Seconds())
 	return w.settle(ctx, job, a, c)
+}
+
+// conclusion names this run. soon: it was cut short.
+func (w *worker) conclusion(soon bool) conclusion {
+	return conclusion{now: time.Now(), chance: rand.Float64(), run: strconv.FormatUint(rand.Uint64(), 36), schedule: w.schedule, soon: soon}
 }
 
 // attempt makes the attempt and gives the place at its destination back,
@@ -222,7 +269,7 @@ func (w *worker) turnAway(ctx context.Context, m queue.Message, job *event.Job, 
 	deadline := w.schedule.deadline(job.AcceptedAt, job.Class)
 	if !now.Before(deadline) {
 		settleOpen(a.endings, trouble{reply: replyBusy})
-		return w.settle(ctx, job, a, conclusion{now: now, schedule: w.schedule})
+		return w.settle(ctx, job, a, w.conclusion(false))
 	}
 	if at.After(deadline) {
 		at = deadline
@@ -234,7 +281,7 @@ func (w *worker) turnAway(ctx context.Context, m queue.Message, job *event.Job, 
 		return err
 	}
 	w.metrics.turned.Inc()
-	w.memory.turn(job, m.Seq)
+	w.memory.turn(job, m)
 	return nil
 }
 

@@ -104,7 +104,12 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 		return err
 	}
 	a.At, a.MessageID = at, bounded(messageID)
-	_, err = w.Commit(a)
+	switch _, err = w.Commit(a); {
+	case err == nil:
+		s.in.intake.accepted(a)
+	case errors.Is(err, queue.ErrUnavailable):
+		s.in.late.add(id)
+	}
 	return err
 }
 

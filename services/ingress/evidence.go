@@ -82,9 +82,16 @@ func (e *evidence) run(ctx context.Context) {
 	}
 }
 
-// take keeps one refusal, singly or in the tally of its kind.
+// ruleFull is the rule of a refusal for want of room.
+const ruleFull = "store-full"
+
+// take keeps one refusal, singly or in the tally of its kind. Refusals for want
+// of room must not take what is left: they count as if all came from one.
 func (e *evidence) take(ctx context.Context, r event.Refusal) {
 	peer := tallied(r.Facts.Address)
+	if r.Rule == ruleFull {
+		peer = netip.Addr{}
+	}
 	if _, known := e.singles[peer]; !known && len(e.singles) >= evidencePeers {
 		peer = netip.Addr{}
 	}

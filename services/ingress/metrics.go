@@ -13,6 +13,8 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 	auth     *prometheus.CounterVec
 	dropped  prometheus.Counter
+	late     prometheus.Counter
+	used     prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -38,6 +40,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		dropped: with.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_ingress_evidence_dropped_total",
 			Help: "Refusals whose evidence could not be kept in REFUSED.",
+		}),
+		late: with.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_ingress_late_dropped_total",
+			Help: "Messages refused for a store that did not acknowledge, which may be stored without late_accept in the ledger.",
+		}),
+		used: with.NewGauge(prometheus.GaugeOpts{
+			Name: "postrider_store_used_ratio",
+			Help: "Part of the store that is used, 0 when nobody could say; new mail is answered 452 from 0.85 on.",
 		}),
 	}
 }

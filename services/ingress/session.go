@@ -79,8 +79,15 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 		}
 		path.Address = a
 	}
-	if opts != nil && opts.Size > int64(s.in.cfg.Limits.MessageSize) {
+	size := int64(0)
+	if opts != nil {
+		size = opts.Size
+	}
+	if size > int64(s.in.cfg.Limits.MessageSize) {
 		return reply(smtp.ReplyTooBig)
+	}
+	if err := s.in.intake.takes(size); err != nil { // RFC 1870 §6.1
+		return s.answer(event.Refusal{Stage: "mail", Rule: ruleFull, Reason: err.Error(), Reply: smtp.ReplyStoreFull})
 	}
 	s.facts.ReversePath, s.facts.Recipient, s.facts.HeaderFrom = path, nil, nil
 	s.facts.Helo, s.facts.At = s.conn.Helo(), time.Now().UTC()

@@ -27,20 +27,29 @@ const confirmWait = 5 * time.Minute
 // flushWait is how long the bus may take to know that questions are answered.
 const flushWait = 5 * time.Second
 
-// answers are the questions with what answers them: a function that reads the
-// question and writes JSON values.
-func (l *Ledger) answers() map[books.Question]func(context.Context, []byte, *json.Encoder) error {
-	return map[books.Question]func(context.Context, []byte, *json.Encoder) error{
+// answerer reads a question and writes JSON values.
+type answerer func(context.Context, []byte, *output) error
+
+// output takes the values of an answer. What is not flushed waits for more.
+type output struct {
+	*json.Encoder
+	*bufio.Writer
+}
+
+// answers are the questions that any instance answers.
+func (l *Ledger) answers() map[books.Question]answerer {
+	return map[books.Question]answerer{
 		books.QuestionTrace:   value(l.trace),
 		books.QuestionBalance: value(l.balance),
 		books.QuestionStatus:  value(l.status),
 		books.QuestionExport:  l.export,
+		books.QuestionEnds:    value(l.ends),
 	}
 }
 
 // value makes an answer of a function from a question to one value.
-func value[Q, A any](ask func(context.Context, Q) (A, error)) func(context.Context, []byte, *json.Encoder) error {
-	return func(ctx context.Context, data []byte, out *json.Encoder) error {
+func value[Q, A any](ask func(context.Context, Q) (A, error)) answerer {
+	return func(ctx context.Context, data []byte, out *output) error {
 		var q Q
 		if err := readQuestion(data, &q); err != nil {
 			return err
@@ -63,14 +72,14 @@ func readQuestion(data []byte, q any) error {
 	return nil
 }
 
-// answer answers questions until ctx ends.
-func (l *Ledger) answer(ctx context.Context, ready func()) error {
-	answers := l.answers()
+// serve answers questions until ctx ends. Of the instances in a group one
+// answers; without a group, who asks must know that there is one.
+func (l *Ledger) serve(ctx context.Context, group string, answers map[books.Question]answerer, ready func()) error {
 	asked := make(chan *nats.Msg, 256)
 	questions := map[string]books.Question{}
 	for question := range answers {
 		questions[question.Subject()] = question
-		sub, err := l.bus.NC.ChanQueueSubscribe(question.Subject(), books.QueueGroup, asked)
+		sub, err := l.bus.NC.ChanQueueSubscribe(question.Subject(), group, asked)
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", question.Subject(), err)
 		}
@@ -98,7 +107,7 @@ func (l *Ledger) answer(ctx context.Context, ready func()) error {
 }
 
 // answerOne answers one question, and says while it works that it does.
-func (l *Ledger) answerOne(ctx context.Context, question books.Question, m *nats.Msg, write func(context.Context, []byte, *json.Encoder) error) {
+func (l *Ledger) answerOne(ctx context.Context, question books.Question, m *nats.Msg, write answerer) {
 	if m.Reply == "" {
 		return
 	}
@@ -110,8 +119,9 @@ func (l *Ledger) answerOne(ctx context.Context, question books.Question, m *nats
 	began := time.Now()
 	l.opened.RLock()
 	defer l.opened.RUnlock()
-	out := bufio.NewWriterSize(p, books.PartSize)
-	err := write(ctx, m.Data, json.NewEncoder(out))
+	buffer := bufio.NewWriterSize(p, books.PartSize)
+	out := &output{json.NewEncoder(buffer), buffer}
+	err := write(ctx, m.Data, out)
 	if err == nil {
 		err = out.Flush()
 	}

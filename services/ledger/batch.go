@@ -23,6 +23,7 @@ const placeBits = 10
 // stored is one record as it lies in LEDGER.
 type stored struct {
 	place  place
+	at     int64 // when LEDGER stored it
 	record *event.Record
 }
 
@@ -33,7 +34,7 @@ func (x *index) foldBatch(ctx context.Context, at checkpoint, records []stored) 
 	b := &batch{ctx: ctx, save: x.save, accounts: map[mail.QueueID]*entry{}, tally: tally{}}
 	err := x.within(ctx, func() error {
 		for _, r := range records {
-			at.seq = r.place.seq()
+			at.seq, at.at = r.place.seq(), r.at
 			if r.record == nil {
 				at.unreadable++
 				continue
@@ -130,7 +131,7 @@ func (b *batch) loadRecipients(e *entry, address string) error {
 // store writes the accounts, and what they now count for.
 func (b *batch) store() error {
 	for _, e := range b.order {
-		if e.before.first == 0 {
+		if e.before.acceptedSeq == 0 && e.acceptedSeq != 0 {
 			b.tally[tallyKey{what: sumMessages}]++
 		}
 		if e.message != e.before {

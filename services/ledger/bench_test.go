@@ -28,7 +28,7 @@ func BenchmarkFold(b *testing.B) {
 			id, rcpt := fmt.Sprintf("%016d", n), fmt.Sprintf("user%d@d%d.test", n, n%100)
 			signed := event.Record{Stage: event.StageSigner, Outcome: event.Signed, QueueID: accepted(id, rcpt).QueueID, Recipients: to(rcpt)}
 			for _, r := range []event.Record{accepted(id, rcpt), signed, outcome(event.Delivered, id, 1, said(rcpt, 250, "ok"))} {
-				batch = append(batch, stored{placeOf(at.seq+uint64(len(batch))+1, 0), &r})
+				batch = append(batch, stored{place: placeOf(at.seq+uint64(len(batch))+1, 0), record: &r})
 			}
 			n++
 		}
@@ -56,7 +56,7 @@ func BenchmarkFoldApart(b *testing.B) {
 			batch := make([]stored, batchRecords)
 			for i := range batch {
 				r := build(fmt.Sprintf("%016d", n+i), fmt.Sprintf("user%d@d%d.test", n+i, (n+i)%100))
-				batch[i] = stored{placeOf(at.seq+uint64(i)+1, 0), &r}
+				batch[i] = stored{place: placeOf(at.seq+uint64(i)+1, 0), record: &r}
 			}
 			if at, err = x.foldBatch(b.Context(), at, batch); err != nil {
 				b.Fatal(err)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,17 +20,21 @@ func (l *Ledger) caughtUp(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	last := info.State.LastSeq
+	return info.State.LastSeq, l.folds(ctx, info.State.LastSeq)
+}
+
+// folds waits until the index has a record of LEDGER.
+func (l *Ledger) folds(ctx context.Context, seq uint64) error {
 	wait, cancel := context.WithTimeout(ctx, books.Wait)
 	defer cancel()
-	if !l.position.reach(wait, last) {
-		return 0, fmt.Errorf("%w: at record %d of %d", books.ErrBehind, l.position.get(), last)
+	if !l.position.reach(wait, seq) {
+		return fmt.Errorf("%w: at record %d of %d", books.ErrBehind, l.position.get(), seq)
 	}
-	return last, nil
+	return nil
 }
 
 // export writes the rows that a filter selects.
-func (l *Ledger) export(ctx context.Context, data []byte, out *json.Encoder) error {
+func (l *Ledger) export(ctx context.Context, data []byte, out *output) error {
 	var f books.Filter
 	if err := readQuestion(data, &f); err != nil {
 		return err

@@ -66,6 +66,7 @@ type message struct {
 	lateAccept   bool
 	reportOf     mail.QueueID
 	content      event.ContentRef
+	drive        int // the highest of its records
 }
 
 // recipient is one recipient of a message.
@@ -77,6 +78,7 @@ type recipient struct {
 	settledAt   time.Time
 	settledKey  int64 // identity of the record that settled it
 	attempts    int
+	failed      place // of the first record that it failed; 0 for none
 	possibleDup bool
 	conflict    bool
 	last        saying
@@ -109,9 +111,14 @@ func (a *account) fold(r *event.Record, at place) {
 	if r.Outcome == event.Entered {
 		a.enter(r, at.seq())
 	}
+	a.drive = max(a.drive, r.Drive)
+	a.lateAccept = a.lateAccept || r.Outcome == event.Late
 	for i := range r.Recipients {
 		rr := &r.Recipients[i]
 		rcpt := a.recipient(rr)
+		if r.Outcome == event.Failed && (rcpt.failed == 0 || at < rcpt.failed) {
+			rcpt.failed = at
+		}
 		rcpt.accepted = rcpt.accepted || r.Outcome == event.Entered
 		rcpt.attempts = max(rcpt.attempts, r.Attempt)
 		rcpt.possibleDup = rcpt.possibleDup || rr.PossibleDuplicate
@@ -134,7 +141,7 @@ func (a *account) enter(r *event.Record, seq uint64) {
 	a.acceptedSeq, a.acceptedAt = seq, m.AcceptedAt
 	a.messageID, a.submissionID, a.sender = m.MessageID, m.SubmissionID, m.ReversePath.String()
 	a.device, a.owner, a.class, a.size = m.Device, m.Owner, m.Class, m.Size
-	a.lateAccept, a.reportOf, a.content = m.LateAccept, m.ReportOf, m.Content
+	a.lateAccept, a.reportOf, a.content = a.lateAccept || m.LateAccept, m.ReportOf, m.Content
 }
 
 func (a *account) recipient(rr *event.RecipientRecord) *recipient {

@@ -101,10 +101,10 @@ func TestFold(t *testing.T) {
 			recipient{accepted: true, attempts: 2, last: saying{diagnostic: "452 4.1.1 full"}}},
 		{"failed is still queued",
 			[]event.Record{accepted("M", a), outcome(event.Failed, "M", 1, said(a, 550, "unknown"))},
-			recipient{accepted: true, attempts: 1, last: saying{diagnostic: "550 5.1.1 unknown"}}},
+			recipient{accepted: true, attempts: 1, failed: placeOf(2, 0), last: saying{diagnostic: "550 5.1.1 unknown"}}},
 		{"bounced keeps what was said before",
 			[]event.Record{accepted("M", a), outcome(event.Failed, "M", 1, said(a, 550, "unknown")), outcome(event.Bounced, "M", 0, to(a))},
-			recipient{accepted: true, state: bounced, attempts: 1, last: saying{diagnostic: "550 5.1.1 unknown"}}},
+			recipient{accepted: true, state: bounced, attempts: 1, failed: placeOf(2, 0), last: saying{diagnostic: "550 5.1.1 unknown"}}},
 		{"removed by whom and why",
 			[]event.Record{accepted("M", a), outcome(event.Delayed, "M", 1, said(a, 451, "busy")), with(outcome(event.Removed, "M", 0, to(a)), operator)},
 			recipient{accepted: true, state: removed, attempts: 1, last: saying{diagnostic: "451 4.1.1 busy"}, decided: decision{actor: "kim", reason: "wrong list"}}},
@@ -189,6 +189,12 @@ func TestFoldOrder(t *testing.T) {
 		}
 		shuffled := keepTerminalOrder(history, rapid.Permutation(history).Draw(t, "order"))
 		want, got := foldAll(history...), foldAll(shuffled...)
+		// Where a record lies is not what it says.
+		for address, r := range want.recipients {
+			if other := got.recipients[address]; other != nil && (r.failed != 0) == (other.failed != 0) {
+				other.failed = r.failed
+			}
+		}
 		if !maps.EqualFunc(want.recipients, got.recipients, func(a, b *recipient) bool { return *a == *b }) {
 			for address, r := range want.recipients {
 				t.Logf("%s\nwant %+v\ngot  %+v", address, *r, *got.recipients[address])

@@ -25,18 +25,19 @@ const (
 // whether LEDGER is still the same stream.
 const idle = 5 * time.Second
 
-// errOtherStream reports a LEDGER that is not the one in the index.
-var errOtherStream = errors.New("LEDGER is another stream than the index was made from")
-
 // follow folds LEDGER into the index until ctx ends. Trouble with the bus is
-// waited out; errDamaged is returned.
+// waited out; errDamaged is returned, and queue.ErrRolledBack once everybody
+// knows it.
 func (l *Ledger) follow(ctx context.Context) error {
 	for {
 		err := l.followOnce(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errDamaged) {
+		if errors.Is(err, queue.ErrRolledBack) {
+			err = l.accuse(ctx, err)
+		}
+		if errors.Is(err, errDamaged) || errors.Is(err, queue.ErrRolledBack) {
 			return err
 		}
 		l.log.Warn().Err(err).Msg("cannot follow LEDGER, trying again")
@@ -84,7 +85,10 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 		if time.Since(checked) < idle {
 			continue
 		}
-		info, err := l.sameStream(ctx, at)
+		info, err := l.ledgerInfo(ctx)
+		if err == nil {
+			err = l.bus.Agrees(ctx, at.mark())
+		}
 		if err != nil {
 			return err
 		}
@@ -99,45 +103,28 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 	}
 }
 
-// resume finds where to go on. An index that was made from another stream, or
-// is ahead of it, is emptied first.
+// resume finds where to go on. It is queue.ErrRolledBack when the index is
+// ahead of LEDGER, or was made from another.
 func (l *Ledger) resume(ctx context.Context) (checkpoint, error) {
 	at, err := l.index.checkpoint(ctx)
 	if err != nil {
 		return at, err
 	}
-	info, err := l.sameStream(ctx, at)
-	if err == nil {
-		l.position.set(at.seq)
-		return at, nil
-	}
-	if !errors.Is(err, errOtherStream) {
+	info, err := l.ledgerInfo(ctx)
+	if err != nil {
 		return at, err
 	}
-	if at.seq > 0 {
-		l.log.Warn().Uint64("checkpoint", at.seq).Uint64("last", info.State.LastSeq).Msg("LEDGER is another stream or shorter than the index; making the index again")
+	if at.stream == "" {
+		at = checkpoint{stream: queue.StreamIdentity(info), seq: max(info.State.FirstSeq, 1) - 1, horizon: horizonOf(info)}
+		at, err = l.index.foldBatch(ctx, at, nil)
+	} else {
+		err = l.bus.Agrees(ctx, at.mark())
 	}
-	if err := l.index.empty(ctx); err != nil {
-		return at, err
-	}
-	at = checkpoint{stream: identityOf(info), seq: max(info.State.FirstSeq, 1) - 1, horizon: horizonOf(info)}
-	if at, err = l.index.foldBatch(ctx, at, nil); err != nil {
+	if err != nil {
 		return at, err
 	}
 	l.position.set(at.seq)
 	return at, nil
-}
-
-// sameStream asks whether LEDGER is still the stream of the checkpoint.
-func (l *Ledger) sameStream(ctx context.Context, at checkpoint) (*jetstream.StreamInfo, error) {
-	info, err := l.ledgerInfo(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if identityOf(info) != at.stream || info.State.LastSeq < at.seq {
-		return info, errOtherStream
-	}
-	return info, nil
 }
 
 func (l *Ledger) ledgerInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
@@ -146,11 +133,6 @@ func (l *Ledger) ledgerInfo(ctx context.Context) (*jetstream.StreamInfo, error) 
 		return nil, fmt.Errorf("ask for LEDGER: %w", err)
 	}
 	return s.CachedInfo(), nil
-}
-
-// identityOf tells a stream from one of the same name made later.
-func identityOf(info *jetstream.StreamInfo) string {
-	return info.Created.UTC().Format(time.RFC3339Nano)
 }
 
 // horizonOf is the time before which LEDGER has been trimmed; 0 for never.
@@ -204,7 +186,7 @@ func (l *Ledger) read(m jetstream.Msg) ([]stored, error) {
 	}
 	out := make([]stored, len(records))
 	for i, r := range records {
-		out[i] = stored{placeOf(meta.Sequence.Stream, i), r}
+		out[i] = stored{placeOf(meta.Sequence.Stream, i), nanos(meta.Timestamp), r}
 	}
 	return out, nil
 }
@@ -214,6 +196,7 @@ func (l *Ledger) read(m jetstream.Msg) ([]stored, error) {
 type position struct {
 	mu      sync.Mutex
 	seq     uint64
+	indexes int // that there were before
 	changed chan struct{}
 }
 
@@ -233,15 +216,26 @@ func (p *position) set(seq uint64) {
 	p.changed = make(chan struct{})
 }
 
+// restart begins with another index: who waits for a record waits in vain.
+func (p *position) restart() {
+	p.mu.Lock()
+	p.indexes++
+	p.mu.Unlock()
+	p.set(0)
+}
+
 // reach waits until the index has the record, and reports whether it came in
 // time.
 func (p *position) reach(ctx context.Context, seq uint64) bool {
-	for {
+	for first := -1; ; {
 		p.mu.Lock()
-		at, changed := p.seq, p.changed
+		at, index, changed := p.seq, p.indexes, p.changed
 		p.mu.Unlock()
-		if at >= seq {
-			return true
+		if first < 0 {
+			first = index
+		}
+		if index != first || at >= seq {
+			return index == first
 		}
 		select {
 		case <-ctx.Done():

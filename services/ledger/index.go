@@ -12,11 +12,13 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/postrider/postrider/shared/queue"
 )
 
 // schemaVersion is that of the index file. A file of another version is made
 // again from LEDGER.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // Times are nanoseconds since 1970, 0 for none. A message's id is the place of
 // its first record, so that ids rise in the order of LEDGER and every instance
@@ -26,6 +28,7 @@ CREATE TABLE checkpoint (
 	one        INTEGER PRIMARY KEY CHECK (one = 1),
 	stream     TEXT    NOT NULL, -- identity of LEDGER
 	seq        INTEGER NOT NULL, -- last record folded
+	at         INTEGER NOT NULL, -- when LEDGER stored it
 	horizon    INTEGER NOT NULL, -- time before which LEDGER had been trimmed
 	unreadable INTEGER NOT NULL
 );
@@ -44,7 +47,8 @@ CREATE TABLE messages (
 	late_accept   INTEGER NOT NULL,
 	report_of     TEXT    NOT NULL,
 	stream        TEXT    NOT NULL,
-	seq           INTEGER NOT NULL
+	seq           INTEGER NOT NULL,
+	drive         INTEGER NOT NULL
 );
 CREATE INDEX messages_message_id ON messages (message_id) WHERE message_id <> '';
 CREATE INDEX messages_sender     ON messages (sender COLLATE NOCASE) WHERE sender <> '';
@@ -58,6 +62,7 @@ CREATE TABLE recipients (
 	settled_at         INTEGER NOT NULL,
 	settled_key        INTEGER NOT NULL,
 	attempts           INTEGER NOT NULL,
+	failed             INTEGER NOT NULL, -- place of the record, 0 for none
 	possible_duplicate INTEGER NOT NULL,
 	conflict           INTEGER NOT NULL,
 	last_rank          INTEGER NOT NULL,
@@ -205,16 +210,7 @@ func (x *index) create(ctx context.Context) error {
 		if _, err := x.conn.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("make index: %w", err)
 		}
-		_, err := x.conn.ExecContext(ctx, "INSERT INTO checkpoint VALUES (1, '', 0, 0, 0)")
-		return err
-	})
-}
-
-// empty forgets everything, in one step.
-func (x *index) empty(ctx context.Context) error {
-	return x.within(ctx, func() error {
-		_, err := x.conn.ExecContext(ctx, `DELETE FROM messages; DELETE FROM recipients; DELETE FROM records; DELETE FROM tally;
-			UPDATE checkpoint SET stream = '', seq = 0, horizon = 0, unreadable = 0`)
+		_, err := x.conn.ExecContext(ctx, "INSERT INTO checkpoint VALUES (1, '', 0, 0, 0, 0)")
 		return err
 	})
 }
@@ -269,13 +265,19 @@ func damaged(err error) error {
 type checkpoint struct {
 	stream     string // identity of LEDGER: when it was made
 	seq        uint64
+	at         int64 // when LEDGER stored the record at seq; 0 before the first
 	horizon    int64
 	unreadable int
 }
 
+// mark is the checkpoint as a mark of LEDGER.
+func (c checkpoint) mark() queue.Mark {
+	return queue.Mark{Stream: c.stream, Seq: c.seq, Time: instant(c.at)}
+}
+
 func (x *index) checkpoint(ctx context.Context) (c checkpoint, err error) {
-	row := x.conn.QueryRowContext(ctx, "SELECT stream, seq, horizon, unreadable FROM checkpoint")
-	if err := row.Scan(&c.stream, &c.seq, &c.horizon, &c.unreadable); err != nil {
+	row := x.conn.QueryRowContext(ctx, "SELECT stream, seq, at, horizon, unreadable FROM checkpoint")
+	if err := row.Scan(&c.stream, &c.seq, &c.at, &c.horizon, &c.unreadable); err != nil {
 		return c, fmt.Errorf("read checkpoint: %w", damaged(err))
 	}
 	return c, nil

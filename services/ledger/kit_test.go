@@ -25,7 +25,7 @@ func start(t testing.TB, bus *queue.Bus, dir string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done, group := make(chan error, 1), service.NewGroup(Service)
-	env := service.Env{Config: &config.Config{Relay: config.Relay{Data: dir}}, Bus: bus, Log: queuetest.Log(t), Metrics: prometheus.NewRegistry(), Instance: "test"}
+	env := service.Env{Config: &config.Config{Relay: config.Relay{Data: dir}, Retention: config.Defaults().Retention}, Bus: bus, Log: queuetest.Log(t), Metrics: prometheus.NewRegistry(), Instance: "test"}
 	go func() { done <- group.Run(ctx, env) }()
 	stop = sync.OnceFunc(func() {
 		cancel()

@@ -25,15 +25,16 @@ var admittedLanes = [...]mail.Lane{mail.LaneAlert, mail.LaneNormal}
 
 // listing is what lies in the streams: the recipients of every event that is
 // not settled there. It is kept in temporary tables of one connection, so
-// that a long queue costs disk and not memory.
+// that a long queue costs disk and not memory. For recovery there is also what
+// MAIL has stored, and whether policy took it.
 //
 // The streams are read from upstream to downstream. Every stage stores what
 // follows from an event before it lets go of the event, so that whoever moves
 // while the listing is made is met at least once.
 type listing struct {
-	conn       *sql.Conn
-	pair, mail *sql.Stmt
-	unreadable int
+	conn               *sql.Conn
+	pair, mail, stored *sql.Stmt
+	unreadable         int
 	// ends are the last sequences of MAIL when they were listed.
 	ends map[string]uint64
 }
@@ -51,7 +52,8 @@ func (x *index) newListing(ctx context.Context) (_ *listing, err error) {
 	}
 	_, err = li.conn.ExecContext(ctx, `
 		CREATE TEMP TABLE listed (queue_id TEXT, address TEXT, owner TEXT, destination TEXT, PRIMARY KEY (queue_id, address)) WITHOUT ROWID;
-		CREATE TEMP TABLE listed_mail (queue_id TEXT PRIMARY KEY, stream TEXT, seq INTEGER) WITHOUT ROWID;`)
+		CREATE TEMP TABLE listed_mail (queue_id TEXT PRIMARY KEY, stream TEXT, seq INTEGER) WITHOUT ROWID;
+		CREATE TEMP TABLE stored (queue_id TEXT PRIMARY KEY, stream TEXT, seq INTEGER, taken INTEGER) WITHOUT ROWID;`)
 	if err != nil {
 		return nil, err
 	}
@@ -61,18 +63,21 @@ func (x *index) newListing(ctx context.Context) (_ *listing, err error) {
 	if li.mail, err = li.conn.PrepareContext(ctx, "INSERT OR IGNORE INTO listed_mail VALUES (?,?,?)"); err != nil {
 		return nil, err
 	}
+	if li.stored, err = li.conn.PrepareContext(ctx, "INSERT OR IGNORE INTO stored VALUES (?,?,?,?)"); err != nil {
+		return nil, err
+	}
 	return li, nil
 }
 
 // close gives the connection back without the tables.
 func (li *listing) close() {
-	for _, stmt := range []*sql.Stmt{li.pair, li.mail} {
+	for _, stmt := range []*sql.Stmt{li.pair, li.mail, li.stored} {
 		if stmt != nil {
 			stmt.Close()
 		}
 	}
 	if li.conn != nil {
-		li.conn.ExecContext(context.Background(), "DROP TABLE IF EXISTS temp.listed; DROP TABLE IF EXISTS temp.listed_mail")
+		li.conn.ExecContext(context.Background(), "DROP TABLE IF EXISTS temp.listed; DROP TABLE IF EXISTS temp.listed_mail; DROP TABLE IF EXISTS temp.stored")
 		li.conn.Close()
 	}
 }
@@ -184,15 +189,21 @@ func unacknowledgedMail(ctx context.Context, bus *queue.Bus, stream string, each
 	if err != nil {
 		return err
 	}
+	return mailFrom(ctx, bus, stream, floor+1, each)
+}
+
+// mailFrom hands the QueueID of every message of a shard from a sequence on to
+// each.
+func mailFrom(ctx context.Context, bus *queue.Bus, stream string, from uint64, each func(mail.QueueID, uint64) error) error {
 	s, err := bus.JS.Stream(ctx, stream)
 	if err != nil {
 		return err
 	}
-	if state := s.CachedInfo().State; state.LastSeq <= floor || state.Msgs == 0 {
+	if state := s.CachedInfo().State; state.LastSeq < from || state.Msgs == 0 {
 		return nil
 	}
 	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: floor + 1, HeadersOnly: true, MaxResetAttempts: 1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, HeadersOnly: true, MaxResetAttempts: 1,
 	})
 	if err != nil {
 		return err
@@ -231,9 +242,12 @@ func unacknowledgedMail(ctx context.Context, bus *queue.Bus, stream string, each
 }
 
 // queueIDOf finds the QueueID of a message of MAIL in its headers or, for one
-// that was stored without an id, in itself. It is empty for a message that
-// cannot be read.
+// that was stored without an id, in itself. It is empty for a canary and for a
+// message that cannot be read.
 func queueIDOf(ctx context.Context, s jetstream.Stream, m jetstream.Msg, seq uint64) (mail.QueueID, error) {
+	if queue.IsCanary(m.Subject()) {
+		return "", nil
+	}
 	if id := m.Headers().Get(jetstream.MsgIDHeader); id != "" {
 		return mail.QueueID(id), nil
 	}
@@ -265,7 +279,8 @@ func ackFloor(ctx context.Context, bus *queue.Bus, stream, durable string) (uint
 }
 
 // fingerprint changes whenever something moved in the streams that a balance
-// rests on.
+// rests on. Of MAIL that is only what policy has not taken: canaries come and
+// go.
 func (l *Ledger) fingerprint(ctx context.Context) (string, error) {
 	streams := []string{queue.StreamLedger, queue.StreamAdmitted, queue.StreamDeliver, queue.StreamReport}
 	for n := range queue.Shards {
@@ -278,7 +293,17 @@ func (l *Ledger) fingerprint(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("ask for %s: %w", name, err)
 		}
 		info := s.CachedInfo()
-		fmt.Fprintf(&b, "%s %s %d %d;", name, identityOf(info), info.State.LastSeq, info.State.Msgs)
+		last, messages := info.State.LastSeq, info.State.Msgs
+		if strings.HasPrefix(name, "MAIL_") {
+			floor, err := ackFloor(ctx, l.bus, name, policyDurable)
+			if err != nil {
+				return "", err
+			}
+			if floor >= last {
+				last, messages = 0, 0
+			}
+		}
+		fmt.Fprintf(&b, "%s %s %d %d;", name, queue.StreamIdentity(info), last, messages)
 	}
 	return b.String(), nil
 }

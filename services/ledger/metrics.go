@@ -20,6 +20,11 @@ type metrics struct {
 	residual   prometheus.Gauge
 	balanced   prometheus.Gauge
 	questions  *prometheus.HistogramVec
+	purge      *purgeMetrics
+	recovered  *prometheus.CounterVec
+	rolledBack prometheus.Gauge
+	held       prometheus.Gauge
+	gone       prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -28,6 +33,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return f.NewGauge(prometheus.GaugeOpts{Name: "postrider_ledger_" + name, Help: help})
 	}
 	m := &metrics{
+		purge: newPurgeMetrics(f),
 		records: f.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_ledger_records_total", Help: "Records of LEDGER folded into the index.",
 		}),
@@ -46,6 +52,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60},
 		}, []string{"question", "result"}),
 	}
+	m.rolledBack = gauge("rolled_back", "1 while LEDGER is not what it was: nothing is sent before postrider ledger recover is confirmed.")
+	m.held = gauge("recovery_held", "1 while the plan of recovery waits to be confirmed.")
+	m.gone = gauge("gone_recipients", "Recipients that are lost with their content.")
+	m.recovered = f.NewCounterVec(prometheus.CounterOpts{
+		Name: "postrider_ledger_recovered_recipients_total", Help: "Recipients that recovery did something about, by action.",
+	}, []string{"action"})
+	for _, a := range books.Actions {
+		if a.Moves() {
+			m.recovered.WithLabelValues(string(a))
+		}
+	}
 	for _, s := range books.States {
 		m.recipients.WithLabelValues(s)
 	}
@@ -62,9 +79,20 @@ func (m *metrics) status(s *books.Status) {
 	m.conflicts.Set(float64(s.Conflicts))
 	m.duplicates.Set(float64(s.PossibleDuplicates))
 	m.unreadable.Set(float64(s.Unreadable))
+	m.rolledBack.Set(one(s.RolledBack != ""))
+	m.held.Set(one(s.Recovery.Held != ""))
+	m.gone.Set(float64(s.Recovery.Gone))
 	for state, n := range s.States {
 		m.recipients.WithLabelValues(state).Set(float64(n))
 	}
+}
+
+// one is 1 for true.
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (m *metrics) answered(q books.Question, took time.Duration, err error) {

@@ -171,7 +171,7 @@ func (l *Ledger) traceArriving(ctx context.Context, t *books.Trace, text string)
 	if ref.Seq == 0 {
 		return nil, fmt.Errorf("%w: %s", books.ErrNotFound, text)
 	}
-	a, content, err := l.bus.Content(ctx, ref)
+	a, content, err := l.bus.Content(ctx, id, ref)
 	if errors.Is(err, queue.ErrContentGone) {
 		return nil, fmt.Errorf("%w: %s", books.ErrNotFound, text)
 	}

@@ -93,7 +93,9 @@ func (b *batch) forgotten(x *index, after, end place) ([]place, error) {
 		for _, rcpt := range list {
 			b.tally.add(&gone[i], rcpt, -1)
 		}
-		b.tally[tallyKey{what: sumMessages}]--
+		if gone[i].acceptedSeq != 0 {
+			b.tally[tallyKey{what: sumMessages}]--
+		}
 		ids = append(ids, gone[i].first)
 	}
 	return ids, nil

@@ -16,7 +16,9 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	var records []stored
-	add := func(r event.Record) { records = append(records, stored{placeOf(uint64(len(records)+1), 0), &r}) }
+	add := func(r event.Record) {
+		records = append(records, stored{place: placeOf(uint64(len(records)+1), 0), record: &r})
+	}
 	const messages = 2*pruneBatch + 10
 	for n := range messages {
 		add(accepted(fmt.Sprintf("M%05d", n), "a@example.org"))

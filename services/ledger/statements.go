@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
 )
 
@@ -21,8 +22,8 @@ type statements struct {
 // The columns in the order in which scanMessage and scanRecipient read them.
 const (
 	messageColumns = `m.id, m.queue_id, m.accepted_seq, m.accepted_at, m.message_id, m.submission_id, m.sender,
-		m.device, m.owner, m.class, m.size, m.late_accept, m.report_of, m.stream, m.seq`
-	recipientColumns = `r.address, r.destination, r.accepted, r.state, r.settled_at, r.settled_key, r.attempts,
+		m.device, m.owner, m.class, m.size, m.late_accept, m.report_of, m.stream, m.seq, m.drive`
+	recipientColumns = `r.address, r.destination, r.accepted, r.state, r.settled_at, r.settled_key, r.attempts, r.failed,
 		r.possible_duplicate, r.conflict, r.last_rank, r.remote_mta, r.status, r.diagnostic, r.decided_rank, r.actor, r.reason`
 )
 
@@ -34,21 +35,21 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 	}{
 		{&s.message, "SELECT " + messageColumns + " FROM messages m WHERE queue_id = ?"},
 		{&s.putMessage, `INSERT OR REPLACE INTO messages (id, queue_id, accepted_seq, accepted_at, message_id, submission_id, sender,
-			device, owner, class, size, late_accept, report_of, stream, seq) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`},
+			device, owner, class, size, late_accept, report_of, stream, seq, drive) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`},
 		{&s.recipient, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ? AND address = ?"},
 		{&s.recipients, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ?"},
 		// An update leaves the index of addresses alone, a replacement would not.
-		{&s.putRecipient, `INSERT INTO recipients (message, address, destination, accepted, state, settled_at, settled_key, attempts,
+		{&s.putRecipient, `INSERT INTO recipients (message, address, destination, accepted, state, settled_at, settled_key, attempts, failed,
 			possible_duplicate, conflict, last_rank, remote_mta, status, diagnostic, decided_rank, actor, reason)
-			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (message, address) DO UPDATE SET
+			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (message, address) DO UPDATE SET
 			accepted = excluded.accepted, state = excluded.state, settled_at = excluded.settled_at, settled_key = excluded.settled_key,
-			attempts = excluded.attempts, possible_duplicate = excluded.possible_duplicate, conflict = excluded.conflict,
+			attempts = excluded.attempts, failed = excluded.failed, possible_duplicate = excluded.possible_duplicate, conflict = excluded.conflict,
 			last_rank = excluded.last_rank, remote_mta = excluded.remote_mta, status = excluded.status, diagnostic = excluded.diagnostic,
 			decided_rank = excluded.decided_rank, actor = excluded.actor, reason = excluded.reason`},
 		{&s.record, "INSERT OR IGNORE INTO records VALUES (?,?)"},
 		{&s.count, "INSERT INTO tally VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n"},
 		{&s.uncount, "DELETE FROM tally WHERE owner = ? AND destination = ? AND what = ? AND n = 0"},
-		{&s.checkpoint, "UPDATE checkpoint SET stream = ?, seq = ?, horizon = ?, unreadable = ?"},
+		{&s.checkpoint, "UPDATE checkpoint SET stream = ?, seq = ?, at = ?, horizon = ?, unreadable = ?"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, p.sql)
 		if err != nil {
@@ -90,7 +91,7 @@ func (s *statements) readRecipients(ctx context.Context, message place, address 
 
 func (s *statements) writeMessage(ctx context.Context, m *message) error {
 	_, err := s.putMessage.ExecContext(ctx, m.first, string(m.queueID), m.acceptedSeq, nanos(m.acceptedAt), m.messageID, m.submissionID, m.sender,
-		m.device, m.owner, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq)
+		m.device, m.owner, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq, m.drive)
 	if err != nil {
 		return fmt.Errorf("write message: %w", err)
 	}
@@ -98,7 +99,7 @@ func (s *statements) writeMessage(ctx context.Context, m *message) error {
 }
 
 func (s *statements) writeRecipient(ctx context.Context, message place, r *recipient) error {
-	_, err := s.putRecipient.ExecContext(ctx, message, r.address, r.destination, r.accepted, int(r.state), nanos(r.settledAt), r.settledKey, r.attempts,
+	_, err := s.putRecipient.ExecContext(ctx, message, r.address, r.destination, r.accepted, int(r.state), nanos(r.settledAt), r.settledKey, r.attempts, r.failed,
 		r.possibleDup, r.conflict, r.last.rank, r.last.remoteMTA, r.last.status, r.last.diagnostic, r.decided.rank, r.decided.actor, r.decided.reason)
 	if err != nil {
 		return fmt.Errorf("write recipient: %w", err)
@@ -125,7 +126,7 @@ func (s *statements) writeTally(ctx context.Context, t tally) error {
 }
 
 func (s *statements) writeCheckpoint(ctx context.Context, c checkpoint) error {
-	if _, err := s.checkpoint.ExecContext(ctx, c.stream, c.seq, c.horizon, c.unreadable); err != nil {
+	if _, err := s.checkpoint.ExecContext(ctx, c.stream, c.seq, c.at, c.horizon, c.unreadable); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	return nil
@@ -173,7 +174,7 @@ type messageTargets struct {
 
 func (t *messageTargets) targets() []any {
 	return []any{&t.first, &t.queueID, &t.acceptedSeq, &t.accepted, &t.messageID, &t.submissionID, &t.sender,
-		&t.device, &t.owner, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq}
+		&t.device, &t.owner, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq, &t.drive}
 }
 
 func (t *messageTargets) finish() {
@@ -187,7 +188,7 @@ type recipientTargets struct {
 }
 
 func (t *recipientTargets) targets() []any {
-	return []any{&t.address, &t.destination, &t.recipient.accepted, &t.state, &t.settled, &t.settledKey, &t.attempts,
+	return []any{&t.address, &t.destination, &t.recipient.accepted, &t.state, &t.settled, &t.settledKey, &t.attempts, &t.failed,
 		&t.possibleDup, &t.conflict, &t.last.rank, &t.last.remoteMTA, &t.last.status, &t.last.diagnostic,
 		&t.decided.rank, &t.decided.actor, &t.decided.reason}
 }
@@ -206,6 +207,40 @@ func scanRecipients(rows *sql.Rows) ([]*recipient, error) {
 		out = append(out, r)
 	}
 	return out, rows.Err()
+}
+
+// scanValues reads and closes rows of one column.
+func scanValues[T any](rows *sql.Rows, err error) ([]T, error) {
+	if err != nil {
+		return nil, damaged(err)
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return nil, damaged(err)
+		}
+		out = append(out, v)
+	}
+	return out, damaged(rows.Err())
+}
+
+// scanRefs reads and closes rows of a stream and a sequence.
+func scanRefs(rows *sql.Rows, err error) ([]event.ContentRef, error) {
+	if err != nil {
+		return nil, damaged(err)
+	}
+	defer rows.Close()
+	var out []event.ContentRef
+	for rows.Next() {
+		var ref event.ContentRef
+		if err := rows.Scan(&ref.Stream, &ref.Seq); err != nil {
+			return nil, damaged(err)
+		}
+		out = append(out, ref)
+	}
+	return out, damaged(rows.Err())
 }
 
 // nanos and instant are how times lie in the file.

@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/shared/books"
+	"github.com/postrider/postrider/shared/queue"
 )
 
 // status tells how far the index is and what is in it.
@@ -45,7 +47,14 @@ func (l *Ledger) status(ctx context.Context, _ struct{}) (*books.Status, error) 
 	if err := l.index.reader.QueryRowContext(ctx, "SELECT unreadable FROM checkpoint").Scan(&s.Unreadable); err != nil {
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
-	return s, nil
+	if s.Recovery, err = l.recoveryFound(ctx); err != nil {
+		return nil, err
+	}
+	err = l.bus.CheckLedger(ctx)
+	if errors.Is(err, queue.ErrRolledBack) {
+		s.RolledBack, err = err.Error(), nil
+	}
+	return s, err
 }
 
 // Periods of the watch.

@@ -15,7 +15,7 @@ const (
 	sumDuplicates = 11
 	sumConflicts  = 12
 	sumUnaccepted = 13 // recipients that are not
-	sumMessages   = 14 // under no owner and no destination
+	sumMessages   = 14 // that were accepted, under no owner and no destination
 )
 
 // add counts a recipient n times, -1 to take it out.

@@ -76,6 +76,9 @@ type Policy struct {
 
 // Handle decides about one message of MAIL.
 func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
+	if queue.IsCanary(m.Subject) {
+		return nil
+	}
 	a, _, err := queue.DecodeMail(m.Data)
 	if err != nil {
 		return queue.Poison(err)

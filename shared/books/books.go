@@ -6,6 +6,8 @@
 //	Balance  does accepted equal what was settled and what is queued?
 //	Export   one row per message and recipient
 //	Status   how far the index is
+//	Ends     which recipients of a message get no further attempt
+//	Recover  what is lost, and what to do about it
 //
 // A question is a NATS request on postrider.ledger.<question>; any instance of
 // the ledger service answers. The answer is a stream of JSON values in as many
@@ -251,6 +253,10 @@ type Status struct {
 	PossibleDuplicates int            `json:"possible_duplicates"`
 	Conflicts          int            `json:"conflicts"`
 	Unreadable         int            `json:"unreadable"`
+	// RolledBack says how LEDGER differs from what it was, if it does: nothing
+	// is sent, purged or driven then.
+	RolledBack string   `json:"rolled_back,omitempty"`
+	Recovery   Recovery `json:"recovery"`
 }
 
 // Lag is the number of records that are not in the index yet.

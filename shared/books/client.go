@@ -67,7 +67,7 @@ const (
 func (q Question) Subject() string { return "postrider.ledger." + string(q) }
 
 // codes are the errors that keep their meaning on the way.
-var codes = map[string]error{"not-found": ErrNotFound, "behind": ErrBehind, "question": ErrQuestion}
+var codes = map[string]error{"not-found": ErrNotFound, "behind": ErrBehind, "question": ErrQuestion, "plan-changed": ErrPlanChanged}
 
 // CodeOf is the HeaderCode of an error; empty for one without a kind.
 func CodeOf(err error) string {

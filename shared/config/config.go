@@ -336,7 +336,8 @@ type Route struct {
 
 // Retention says how long things are kept.
 type Retention struct {
-	// SettledContent is how long content is kept once every recipient is done.
+	// SettledContent is how long content is kept once every recipient is done,
+	// at most as long as the books. When the store fills up, it goes earlier.
 	SettledContent Duration `yaml:"settled_content"`
 	// Ledger is how long the books are kept; at least 1d.
 	Ledger Duration `yaml:"ledger"`

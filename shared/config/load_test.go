@@ -60,7 +60,7 @@ func TestDesignExample(t *testing.T) {
 		}
 		warned = append(warned, w.Key)
 	}
-	if want := []string{"scan.rspamd", "auth.kerberos", "auth.ldap", "retention.settled_content"}; !slices.Equal(warned, want) {
+	if want := []string{"scan.rspamd", "auth.kerberos", "auth.ldap"}; !slices.Equal(warned, want) {
 		t.Errorf("warned of %v, want %v", warned, want)
 	}
 	if got := c.Delivery.Lifetime.Of(mail.ClassScan); got != 48*time.Hour {

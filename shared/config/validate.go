@@ -262,6 +262,9 @@ func (k *checker) limits() {
 	if k.Retention.Ledger < Duration(24*time.Hour) {
 		k.bad("retention.ledger", "%v is too short; the books are kept for at least 1d", k.Retention.Ledger)
 	}
+	if k.Retention.SettledContent > k.Retention.Ledger {
+		k.bad("retention.settled_content", "%v is longer than the books are kept (%v), which say what is settled", k.Retention.SettledContent, k.Retention.Ledger)
+	}
 }
 
 // oneOf reports a word that is none of those allowed.

@@ -52,10 +52,6 @@ func unavailable() []caution {
 		{"delivery.require_tls[].level: dane", "mail for this domain is delayed: DANE is not available in this release", func(c *Config) []string {
 			return each("delivery.require_tls", c.Delivery.RequireTLS, "level", func(r RequireTLS) bool { return r.Level == TLSDANE })
 		}},
-		{"retention.settled_content", "this release purges nothing: settled content stays in the store", func(c *Config) []string {
-			_, written := c.where["retention.settled_content"]
-			return when(written, "retention.settled_content")
-		}},
 		{"networks.nat", "this release makes no difference for these ranges", func(c *Config) []string {
 			return when(len(c.Networks.NAT) > 0, "networks.nat")
 		}},
@@ -112,6 +108,9 @@ func doubtful() []caution {
 		}},
 		{"", "RFC 5321 §4.5.3.1.8 wants at least 100", func(c *Config) []string {
 			return when(c.Limits.Recipients < 100, "limits.recipients")
+		}},
+		{"", "mail that is not delivered by then is copied; an hour and more costs less", func(c *Config) []string {
+			return when(c.Retention.SettledContent < Duration(time.Hour), "retention.settled_content")
 		}},
 		{"", "this delay is shorter than the one before it", func(c *Config) (paths []string) {
 			for i := 1; i < len(c.Delivery.Retry); i++ {

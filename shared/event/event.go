@@ -14,6 +14,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/postrider/postrider/shared/authz"
@@ -153,6 +154,22 @@ type Failure struct {
 	Owner      string            `json:"owner,omitempty"`
 	// Report is set when the failed message was itself a report.
 	Report mail.QueueID `json:"report_of,omitempty"`
+}
+
+// ReportID is the QueueID of the report that the failure asks for. The kind
+// belongs to it: one attempt may fail for some recipients and be the last for
+// others.
+func (f *Failure) ReportID() mail.QueueID {
+	return f.QueueID.Derive("report/" + string(f.Kind) + "/" + f.ID)
+}
+
+// AttemptID names an attempt of a job among all others, 1 the first.
+func AttemptID(job string, attempt, drive int) string {
+	id := job + "/" + strconv.Itoa(attempt)
+	if drive > 0 {
+		id += "/drive-" + strconv.Itoa(drive)
+	}
+	return id
 }
 
 // Encode writes an event as JSON. It fails for no event of this package.

@@ -54,6 +54,10 @@ func (o Outcome) Terminal() bool {
 	return false
 }
 
+// ReasonExpired is the reason in failed records of recipients whose lifetime is
+// over: the report that follows says so.
+const ReasonExpired = "lifetime ended"
+
 // Record is one line of the ledger: one thing that happened to some
 // recipients of one message. Subject: ledger.<stage>.<outcome>. Records of one
 // subject that are written at the same time share a message of LEDGER, one

@@ -6,25 +6,29 @@
 // with what it is for and never opened as the other. A store that cannot be
 // read whole, as under another encryption key, is refused: the server itself
 // would pass over what it cannot read, and new streams would take its place.
+//
+// Failures: JetStream stops a stream for good at the first write that fails,
+// be it only that the volume is full. The server is then started again, on the
+// same port and with the same password, as soon as the volume has space; what
+// was acknowledged is there, and clients that reconnect notice a pause
+// (watch.go).
 package natsd
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
-
-	"github.com/postrider/postrider/shared/durable"
 )
 
 // Options of an embedded server.
@@ -43,35 +47,30 @@ type Options struct {
 
 // Server is a running embedded server.
 type Server struct {
-	*server.Server
-	access Access
-	lock   *os.File
-	file   string
-	stop   sync.Once
+	log     zerolog.Logger
+	options *server.Options // of the next start
+	access  Access
+	lock    *os.File
+	file    string // bus.json
+	store   string
+
+	current atomic.Pointer[server.Server] // nil between two
+	failed  chan string                   // the first write error that the server told about
+	trouble atomic.Pointer[string]        // why it does not serve; nil when it does
+	stop    func()                        // ends the watch
+	once    sync.Once
 }
 
-// Access is how the commands reach the bus: the content of bus.json.
-type Access struct {
-	URL         string `json:"url"`
-	Credentials string `json:"credentials"` // user:password
-	PID         int    `json:"pid"`
-}
-
-// ErrPurpose reports a data directory that belongs to the other kind of relay.
-var ErrPurpose = errors.New("data directory has another purpose")
-
-// ErrInUse reports a data directory that a running relay has open.
-var ErrInUse = errors.New("data directory is in use by another postrider")
-
-// ErrUnreadable reports a store of which the server read a part only.
-var ErrUnreadable = errors.New("what is stored there cannot be read")
-
-// accessFile is the name of bus.json below the data directory.
-const accessFile = "bus.json"
+// Errors of a server that does not serve for now.
+var (
+	errRestarting = errors.New("the bus is being started again")
+	errDisabled   = errors.New("JetStream is off")
+)
 
 // Start starts the server and waits until it serves.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	if err := os.MkdirAll(filepath.Join(o.Dir, "bus"), 0o700); err != nil {
+	store := filepath.Join(o.Dir, "bus")
+	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	// Looked at before the lock, so that the wrong kind of relay is told so also
@@ -83,33 +82,50 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, file: filepath.Join(o.Dir, accessFile)}
+	s := &Server{log: o.Log, lock: lock, file: filepath.Join(o.Dir, accessFile), store: store, failed: make(chan string, 1), stop: func() {}}
 	if err := s.start(ctx, o); err != nil {
 		s.Stop()
 		return nil, err
 	}
+	s.keepServing()
 	return s, nil
 }
 
 // start does what Start does once the directory is locked.
-func (s *Server) start(ctx context.Context, o Options) error {
+func (s *Server) start(ctx context.Context, o Options) (err error) {
 	if err := stamp(o.Dir, o.Purpose); err != nil {
 		return err
 	}
-	opts, access, err := options(o)
+	if s.options, err = options(o, s.store); err != nil {
+		return err
+	}
+	if err := s.serve(ctx); err != nil {
+		return err
+	}
+	ns := s.current.Load()
+	s.options.Port = ns.Addr().(*net.TCPAddr).Port // also when it is started again
+	s.access = Access{URL: ns.ClientURL(), Credentials: s.options.Username + ":" + s.options.Password, PID: os.Getpid()}
+	return writeAccess(s.file, s.access)
+}
+
+// serve starts a server on the store and makes it the current one, unless it
+// does not read what is stored.
+func (s *Server) serve(ctx context.Context) (err error) {
+	had, err := stored(s.store)
 	if err != nil {
 		return err
 	}
-	had, err := stored(opts.StoreDir)
-	if err != nil {
-		return err
-	}
-	ns, err := server.NewServer(opts)
+	ns, err := server.NewServer(s.options.Clone())
 	if err != nil {
 		return fmt.Errorf("configure bus: %w", err)
 	}
-	s.Server = ns
-	log := &logger{log: o.Log, fatal: make(chan string, 1)}
+	defer func() {
+		if err != nil {
+			ns.Shutdown()
+			ns.WaitForShutdown()
+		}
+	}()
+	log := &logger{log: s.log, fatal: make(chan string, 1), failed: s.failed}
 	ns.SetLoggerV2(log, false, false, false)
 	go ns.Start()
 	for !ns.ReadyForConnections(100 * time.Millisecond) {
@@ -125,38 +141,51 @@ func (s *Server) start(ctx context.Context, o Options) error {
 		return errors.New("start bus: JetStream did not start, see the log")
 	}
 	if err := readable(ns, had); err != nil {
-		return fmt.Errorf("open %s: %w", opts.StoreDir, err)
+		return fmt.Errorf("open %s: %w", s.store, err)
 	}
-	access.URL, access.PID = ns.ClientURL(), os.Getpid()
-	s.access = access
-	return writeAccess(s.file, access)
+	s.current.Store(ns)
+	return nil
 }
 
 // Access is how to connect to the server.
 func (s *Server) Access() Access { return s.access }
 
+// InProcessConn connects to the server that runs now.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	ns := s.current.Load()
+	if ns == nil {
+		return nil, errRestarting
+	}
+	return ns.InProcessConn()
+}
+
 // Stop stops the server and waits until its store is closed. Once is enough:
 // what it would remove later belongs to the next server.
 func (s *Server) Stop() {
-	s.stop.Do(func() {
-		if s.Server != nil {
-			s.Shutdown()
-			s.WaitForShutdown()
-		}
+	s.once.Do(func() {
+		s.stop()
+		s.shutdown()
 		os.Remove(s.file)
 		s.lock.Close()
 	})
 }
 
-func options(o Options) (*server.Options, Access, error) {
-	maxStore := o.MaxStore
-	if maxStore == 0 {
+// shutdown closes the current server, if there is one.
+func (s *Server) shutdown() {
+	if ns := s.current.Swap(nil); ns != nil {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	}
+}
+
+func options(o Options, store string) (*server.Options, error) {
+	limit := o.MaxStore
+	if limit == 0 {
 		var err error
-		if maxStore, err = room(filepath.Join(o.Dir, "bus")); err != nil {
-			return nil, Access{}, err
+		if limit, err = maxStore(store); err != nil {
+			return nil, err
 		}
 	}
-	password := rand.Text()
 	opts := &server.Options{
 		ServerName:         "postrider",
 		Host:               "127.0.0.1",
@@ -164,130 +193,25 @@ func options(o Options) (*server.Options, Access, error) {
 		NoSigs:             true,
 		JetStream:          true,
 		SyncAlways:         true,
-		StoreDir:           filepath.Join(o.Dir, "bus"),
+		StoreDir:           store,
 		JetStreamMaxMemory: 64 << 20,
-		JetStreamMaxStore:  maxStore,
+		JetStreamMaxStore:  limit,
 		MaxPayload:         8 << 20,
 		MaxPending:         256 << 20,
 		Username:           "postrider",
-		Password:           password,
+		Password:           rand.Text(),
 		NoSystemAccount:    false,
 	}
 	if o.EncryptionKeyFile != "" {
 		key, err := os.ReadFile(o.EncryptionKeyFile)
 		if err != nil {
-			return nil, Access{}, fmt.Errorf("read bus.encryption_key_file: %w", err)
+			return nil, fmt.Errorf("read bus.encryption_key_file: %w", err)
 		}
 		opts.JetStreamKey = strings.TrimSpace(string(key))
 		opts.JetStreamCipher = server.ChaCha
 		if opts.JetStreamKey == "" {
-			return nil, Access{}, errors.New("bus.encryption_key_file is empty")
+			return nil, errors.New("bus.encryption_key_file is empty")
 		}
 	}
-	return opts, Access{Credentials: "postrider:" + password}, nil
+	return opts, nil
 }
-
-// room is 80 % of what the volume could give to the store.
-func room(dir string) (int64, error) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, fmt.Errorf("measure data directory: %w", err)
-	}
-	used := int64(0)
-	filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
-		if err == nil && info.Mode().IsRegular() {
-			used += info.Size()
-		}
-		return nil
-	})
-	return (int64(fs.Bavail)*fs.Bsize + used) / 10 * 8, nil
-}
-
-// stampFile is the name of the mark below the data directory.
-const stampFile = "PURPOSE"
-
-// stamp marks dir with its purpose, or checks the mark it has.
-func stamp(dir, purpose string) error {
-	err := checkStamp(dir, purpose)
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := durable.File(filepath.Join(dir, stampFile), []byte(purpose+"\n")); err != nil {
-		return fmt.Errorf("stamp data directory: %w", err)
-	}
-	return nil
-}
-
-// checkStamp compares the mark of dir; os.ErrNotExist says that it has none.
-func checkStamp(dir, purpose string) error {
-	have, err := os.ReadFile(filepath.Join(dir, stampFile))
-	if err != nil {
-		return fmt.Errorf("read stamp of the data directory: %w", err)
-	}
-	if got := strings.TrimSpace(string(have)); got != purpose {
-		return fmt.Errorf("%w: %s was made for %s and is not opened for %s", ErrPurpose, dir, got, purpose)
-	}
-	return nil
-}
-
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w: %s", ErrInUse, dir)
-	}
-	return f, nil
-}
-
-// writeAccess writes bus.json.
-func writeAccess(file string, a Access) error {
-	b, err := json.MarshalIndent(a, "", "  ")
-	if err == nil {
-		err = durable.File(file, append(b, '\n'))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", accessFile, err)
-	}
-	return nil
-}
-
-// ReadAccess is how to reach the embedded bus of the relay that has dir open.
-func ReadAccess(dir string) (Access, error) {
-	var a Access
-	b, err := os.ReadFile(filepath.Join(dir, accessFile))
-	if err != nil {
-		return a, fmt.Errorf("find the relay's bus: %w", err)
-	}
-	if err := json.Unmarshal(b, &a); err != nil {
-		return a, fmt.Errorf("read %s: %w", accessFile, err)
-	}
-	return a, nil
-}
-
-// logger passes the server's words on.
-type logger struct {
-	log zerolog.Logger
-	// fatal has the first word of a server that cannot go on: it only says so.
-	fatal chan string
-}
-
-func (l *logger) Noticef(f string, v ...any) { l.log.Debug().Msgf("bus: "+f, v...) }
-func (l *logger) Warnf(f string, v ...any) {
-	if strings.HasPrefix(f, "Plaintext passwords") {
-		return // made for this run, known to bus.json (0600) only
-	}
-	l.log.Warn().Msgf("bus: "+f, v...)
-}
-func (l *logger) Fatalf(f string, v ...any) {
-	l.log.Error().Msgf("bus: "+f, v...)
-	select {
-	case l.fatal <- fmt.Sprintf(f, v...):
-	default:
-	}
-}
-func (l *logger) Errorf(f string, v ...any) { l.log.Error().Msgf("bus: "+f, v...) }
-func (l *logger) Debugf(f string, v ...any) { l.log.Trace().Msgf("bus: "+f, v...) }
-func (l *logger) Tracef(f string, v ...any) { l.log.Trace().Msgf("bus: "+f, v...) }

@@ -116,7 +116,7 @@ func TestStopTwice(t *testing.T) {
 
 func TestDurable(t *testing.T) {
 	s := start(t, quiet(t, t.TempDir(), ""))
-	state, err := s.Jsz(&server.JSzOptions{})
+	state, err := s.current.Load().Jsz(&server.JSzOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestMaxStoreFollowsTheVolume(t *testing.T) {
 	o := quiet(t, t.TempDir(), "")
 	o.MaxStore = 0
 	s := start(t, o)
-	state, err := s.Jsz(&server.JSzOptions{})
+	state, err := s.current.Load().Jsz(&server.JSzOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package natsd
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 )
+
+// ErrUnreadable reports a store of which the server read a part only.
+var ErrUnreadable = errors.New("what is stored there cannot be read")
 
 // stored are the names of the streams that have messages in a store.
 func stored(dir string) ([]string, error) {

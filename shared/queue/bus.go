@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,8 +20,13 @@ type Bus struct {
 	JS  jetstream.JetStream
 	Log zerolog.Logger
 
-	handles sync.Map // stream name → jetstream.Stream
-	records recorder
+	handles sync.Map     // stream name → jetstream.Stream
+	ahead   atomic.Int64 // chunks read ahead of their readers
+	// Of Room: the server in this process, who else can be asked, and what was found.
+	embedded embedded
+	servers  servers
+	room     atomic.Pointer[Room]
+	records  recorder
 }
 
 // Connection says how to reach a NATS server.
@@ -28,6 +34,9 @@ type Connection struct {
 	URL string
 	// Credentials is a .creds or nkey seed file, or "user:password".
 	Credentials string
+	// System opens the system account, in the same forms; empty when there is
+	// nothing to ask about the servers.
+	System string
 	// Name is shown in the server's connection list.
 	Name string
 	// InProcess connects to an embedded server without a socket.
@@ -78,11 +87,16 @@ func Connect(c Connection) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	return &Bus{NC: nc, JS: js, Log: log}, nil
+	b := &Bus{NC: nc, JS: js, Log: log, servers: servers{credentials: c.System}}
+	b.embedded, _ = c.InProcess.(embedded)
+	return b, nil
 }
 
 // Close ends the connection after what was published is out.
-func (b *Bus) Close() { b.NC.Close() }
+func (b *Bus) Close() {
+	b.NC.Close()
+	b.servers.close()
+}
 
 // credentials reads the three forms of credentials.
 func credentials(s string) ([]nats.Option, error) {

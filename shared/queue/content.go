@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,8 +43,20 @@ func DecodeMail(data []byte) (*event.Accepted, []byte, error) {
 	return a, data[: end-n : end-n], nil
 }
 
+// appendMeta ends an inline content with its event.
+func appendMeta(content, meta []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(content, meta...), uint32(len(meta)))
+}
+
+// MaxUpload is how long a content may take from its first chunk to its message.
+// Chunks older than that belong to a message that is stored, or to none.
+const MaxUpload = time.Hour
+
+// errUpload reports a content that took longer than MaxUpload.
+var errUpload = fmt.Errorf("content took longer than %s to arrive", MaxUpload)
+
 // ContentWriter takes a content as it arrives and stores it under a QueueID.
-// Memory in use is bounded: MaxInline, then two chunks.
+// Memory in use is bounded: MaxInline, then two chunks of MaxChunk.
 type ContentWriter struct {
 	bus    *Bus
 	ctx    context.Context
@@ -51,6 +64,8 @@ type ContentWriter struct {
 	buf    []byte
 	size   int64
 	chunks []event.Chunk
+	// begun is when the first chunk was.
+	begun time.Time
 	// pending is the chunk being stored while the next one fills.
 	pending chan chunkResult
 	err     error
@@ -64,12 +79,36 @@ type chunkResult struct {
 	err   error
 }
 
-var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
+// bufferSizes are what a content grows through: that of most messages, that of
+// a chunk, and that of the largest inline content with its event.
+var bufferSizes = [...]int{64 << 10, MaxChunk, MaxInline + 16<<10}
+
+var buffers [len(bufferSizes)]sync.Pool
+
+// takeBuffer has room for n octets.
+func takeBuffer(n int) []byte {
+	for i, size := range bufferSizes {
+		if n > size {
+			continue
+		}
+		if b, ok := buffers[i].Get().(*[]byte); ok {
+			return (*b)[:0]
+		}
+		return make([]byte, 0, size)
+	}
+	return make([]byte, 0, n)
+}
+
+// recycle gives a buffer back that nobody reads any more.
+func recycle(buf []byte) {
+	if i := slices.Index(bufferSizes[:], cap(buf)); i >= 0 {
+		buffers[i].Put(&buf)
+	}
+}
 
 // NewContent starts the content of a message. ctx bounds every store.
 func (b *Bus) NewContent(ctx context.Context, id mail.QueueID) *ContentWriter {
-	buf := chunkBuffers.Get().(*[]byte)
-	return &ContentWriter{bus: b, ctx: ctx, id: id, buf: (*buf)[:0]}
+	return &ContentWriter{bus: b, ctx: ctx, id: id, buf: takeBuffer(0)}
 }
 
 // Size is the number of octets written so far.
@@ -93,6 +132,11 @@ func (w *ContentWriter) Write(p []byte) (int, error) {
 			continue
 		}
 		n := min(len(p), limit-len(w.buf))
+		if need := len(w.buf) + n; need > cap(w.buf) {
+			small := w.buf
+			w.buf = append(takeBuffer(need), small...)
+			recycle(small)
+		}
 		w.buf = append(w.buf, p[:n]...)
 		w.size += int64(n)
 		written += n
@@ -113,6 +157,9 @@ func (w *ContentWriter) flush() error {
 	if err := w.settle(); err != nil {
 		return err
 	}
+	if err := w.inTime(); err != nil {
+		return err
+	}
 	full := w.buf
 	id := fmt.Sprintf("%s/%d", w.id, len(w.chunks))
 	w.pending = make(chan chunkResult, 1)
@@ -120,8 +167,19 @@ func (w *ContentWriter) flush() error {
 		at, err := w.bus.Publish(w.ctx, BodySubject(ShardOf(w.id)), id, full)
 		out <- chunkResult{event.Chunk{Seq: at.Seq, Size: len(full)}, full, err}
 	}(w.pending)
-	next := chunkBuffers.Get().(*[]byte)
-	w.buf = (*next)[:0]
+	w.buf = takeBuffer(w.chunkLimit())
+	return nil
+}
+
+// inTime refuses what goes on after MaxUpload: its first chunks may be taken
+// for garbage.
+func (w *ContentWriter) inTime() error {
+	switch {
+	case w.begun.IsZero():
+		w.begun = time.Now()
+	case time.Since(w.begun) > MaxUpload:
+		return errUpload
+	}
 	return nil
 }
 
@@ -140,11 +198,6 @@ func (w *ContentWriter) settle() error {
 	return nil
 }
 
-func recycle(buf []byte) {
-	buf = buf[:0]
-	chunkBuffers.Put(&buf)
-}
-
 // Commit stores the message: after it returned nil the relay is responsible
 // for it. The writer completes a.Size and a.Chunks.
 func (w *ContentWriter) Commit(a *event.Accepted) (event.ContentRef, error) {
@@ -155,14 +208,13 @@ func (w *ContentWriter) Commit(a *event.Accepted) (event.ContentRef, error) {
 	a.Schema, a.QueueID, a.Size = event.Schema, w.id, w.size
 	meta := event.Encode(a)
 	if len(w.chunks) > 0 || w.pending != nil || len(w.buf)+len(meta)+tailLen > w.maxPayload() {
-		if err := w.toChunks(); err != nil {
+		if err := errors.Join(w.toChunks(), w.inTime()); err != nil {
 			return event.ContentRef{}, err
 		}
 		a.Chunks = w.chunks
 		meta = event.Encode(a)
 	}
-	w.buf = append(w.buf, meta...)
-	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(len(meta)))
+	w.buf = appendMeta(w.buf, meta)
 	w.named = true
 	at, err := w.bus.Publish(w.ctx, MailSubject(a.Class.Lane(), ShardOf(w.id)), string(w.id), w.buf)
 	if err != nil {
@@ -233,14 +285,16 @@ func (b *Bus) forget(stream string, chunks []event.Chunk, pending chan chunkResu
 // ErrContentGone reports a content that is no longer stored.
 var ErrContentGone = errors.New("content is no longer stored")
 
-// Content opens a stored content. Reading streams it chunk by chunk, with one
-// chunk read ahead.
-func (b *Bus) Content(ctx context.Context, ref event.ContentRef) (*event.Accepted, io.ReadCloser, error) {
-	data, err := b.Read(ctx, ref.Stream, ref.Seq)
-	if err != nil {
-		return nil, nil, err
+// Content opens the stored content of a message, where ref says or, once it is
+// no longer there, where it is kept (keep.go). Reading streams it chunk by
+// chunk, with one chunk read ahead where few contents are under way.
+func (b *Bus) Content(ctx context.Context, id mail.QueueID, ref event.ContentRef) (*event.Accepted, io.ReadCloser, error) {
+	body := BodyStream(ShardOf(id))
+	a, inline, err := b.mailAt(ctx, id, ref)
+	if errors.Is(err, ErrContentGone) {
+		body = StreamKeep
+		a, inline, err = b.kept(ctx, id)
 	}
-	a, inline, err := DecodeMail(data)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -248,9 +302,23 @@ func (b *Bus) Content(ctx context.Context, ref event.ContentRef) (*event.Accepte
 		return a, io.NopCloser(bytes.NewReader(inline)), nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &chunkReader{bus: b, ctx: ctx, cancel: cancel, stream: BodyStream(ShardOf(a.QueueID)), chunks: a.Chunks}
-	r.fetch()
+	r := &chunkReader{bus: b, ctx: ctx, cancel: cancel, id: id, stream: body, chunks: a.Chunks}
+	r.readAhead()
 	return a, r, nil
+}
+
+// mailAt reads a message of MAIL. What lies there under another id, in a stream
+// that was made anew, is another message.
+func (b *Bus) mailAt(ctx context.Context, id mail.QueueID, ref event.ContentRef) (*event.Accepted, []byte, error) {
+	data, err := b.Read(ctx, ref.Stream, ref.Seq)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, inline, err := DecodeMail(data)
+	if err == nil && a.QueueID != id {
+		err = fmt.Errorf("%w: %s/%d is not %s", ErrContentGone, ref.Stream, ref.Seq, id)
+	}
+	return a, inline, err
 }
 
 // Read reads one message of a stream by its sequence; ErrContentGone says that
@@ -283,14 +351,23 @@ func (b *Bus) stream(ctx context.Context, name string) (jetstream.Stream, error)
 	return s, nil
 }
 
+// mostAhead is how many chunks a process reads ahead of their readers, in all:
+// of the many contents that wait for slow destinations, each holds one chunk, not
+// two.
+const mostAhead = 64
+
+// chunkReader reads a content chunk by chunk.
 type chunkReader struct {
 	bus    *Bus
 	ctx    context.Context
 	cancel context.CancelFunc
+	id     mail.QueueID
 	stream string
-	chunks []event.Chunk
-	next   chan chunkData
-	rest   []byte
+	chunks []event.Chunk // still to be fetched
+	// ahead has the next chunk when it was read ahead; nil when it was not.
+	ahead chan chunkData
+	rest  []byte
+	err   error
 }
 
 type chunkData struct {
@@ -298,43 +375,97 @@ type chunkData struct {
 	err  error
 }
 
-// fetch begins to read the next chunk.
-func (r *chunkReader) fetch() {
-	r.next = nil
+// readAhead begins to read the next chunk, unless too many are.
+func (r *chunkReader) readAhead() {
 	if len(r.chunks) == 0 {
 		return
 	}
-	c := r.chunks[0]
-	r.chunks = r.chunks[1:]
-	next := make(chan chunkData, 1)
-	go func() {
-		data, err := r.bus.Read(r.ctx, r.stream, c.Seq)
-		if err == nil && len(data) != c.Size {
-			err = fmt.Errorf("read %s/%d: %d octets instead of %d", r.stream, c.Seq, len(data), c.Size)
-		}
-		next <- chunkData{data, err}
-	}()
-	r.next = next
+	if r.bus.ahead.Add(1) > mostAhead {
+		r.bus.ahead.Add(-1)
+		return
+	}
+	ahead := make(chan chunkData, 1)
+	go func() { ahead <- r.fetch() }()
+	r.ahead = ahead
 }
 
+// taken makes room for others to read ahead.
+func (r *chunkReader) taken() {
+	if r.ahead != nil {
+		r.ahead = nil
+		r.bus.ahead.Add(-1)
+	}
+}
+
+// fetch reads the next chunk.
+func (r *chunkReader) fetch() chunkData {
+	data, err := r.bus.readChunk(r.ctx, r.stream, r.chunks[0])
+	if errors.Is(err, ErrContentGone) && r.stream != StreamKeep {
+		data, err = r.move()
+	}
+	r.chunks = r.chunks[1:]
+	return chunkData{data, err}
+}
+
+// move goes on in KEEP, where the content was moved meanwhile, with the chunk
+// that is next.
+func (r *chunkReader) move() ([]byte, error) {
+	a, _, err := r.bus.kept(r.ctx, r.id)
+	if err != nil {
+		return nil, err
+	}
+	if len(a.Chunks) < len(r.chunks) {
+		return nil, fmt.Errorf("%w: %s is kept in another form", ErrContentGone, r.id)
+	}
+	r.stream, r.chunks = StreamKeep, a.Chunks[len(a.Chunks)-len(r.chunks):]
+	return r.bus.readChunk(r.ctx, r.stream, r.chunks[0])
+}
+
+// readChunk reads one chunk of a content.
+func (b *Bus) readChunk(ctx context.Context, stream string, c event.Chunk) ([]byte, error) {
+	data, err := b.Read(ctx, stream, c.Seq)
+	if err == nil && len(data) != c.Size {
+		err = fmt.Errorf("read %s/%d: %d octets instead of %d", stream, c.Seq, len(data), c.Size)
+	}
+	return data, err
+}
+
+// Read reads on; an error is final.
 func (r *chunkReader) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 {
-		if r.next == nil {
-			return 0, io.EOF
+		if r.err == nil {
+			r.rest, r.err = r.chunk()
 		}
-		got := <-r.next
-		if got.err != nil {
-			return 0, got.err
+		if r.err != nil {
+			return 0, r.err
 		}
-		r.rest = got.data
-		r.fetch()
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
 }
 
+// chunk is the next chunk; the one after it may be read meanwhile.
+func (r *chunkReader) chunk() ([]byte, error) {
+	var got chunkData
+	switch {
+	case r.ahead != nil:
+		got = <-r.ahead
+		r.taken()
+	case len(r.chunks) == 0:
+		return nil, io.EOF
+	default:
+		got = r.fetch()
+	}
+	if got.err == nil {
+		r.readAhead()
+	}
+	return got.data, got.err
+}
+
+// Close ends the reading.
 func (r *chunkReader) Close() error {
 	r.cancel()
+	r.taken()
 	return nil
 }

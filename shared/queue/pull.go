@@ -17,6 +17,9 @@ const (
 	// they are taken for lost.
 	pullSilence = pullExpiry + 10*time.Second
 	pullPause   = 500 * time.Millisecond
+	// pullMisses is how many requests in a row find no consumer before it is
+	// made again. An election takes no longer.
+	pullMisses = 4
 	// pullBytes bounds one request; more than the largest stream message.
 	pullBytes = 16 << 20
 )
@@ -36,8 +39,10 @@ type puller struct {
 	// asked is how many messages open requests may still bring.
 	asked int
 	heard time.Time
-	// resume is when to ask again after the consumer could not be reached.
+	// resume is when to ask again after the consumer could not be reached, and
+	// missed how often that was since it last was.
 	resume time.Time
+	missed int
 }
 
 // request is the body of a pull request.
@@ -98,6 +103,7 @@ func (p *puller) take(m *nats.Msg) *nats.Msg {
 	status := m.Header.Get("Status")
 	if status == "" || len(m.Data) > 0 {
 		p.asked = max(0, p.asked-1)
+		p.missed = 0
 		return m
 	}
 	pending, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
@@ -105,12 +111,20 @@ func (p *puller) take(m *nats.Msg) *nats.Msg {
 	case status == "100": // a sign of life
 	case err == nil:
 		p.asked = max(0, p.asked-pending)
+		p.missed = 0
 	default: // no consumer, another leader: the open requests are lost
 		p.asked = 0
+		p.missed++
 		p.resume = time.Now().Add(pullPause)
 	}
 	return nil
 }
+
+// gone reports that request after request finds no consumer.
+func (p *puller) gone() bool { return p.missed >= pullMisses }
+
+// found begins to count anew: the consumer is there.
+func (p *puller) found() { p.missed, p.asked, p.resume = 0, 0, time.Time{} }
 
 // lost forgets the open requests: the connection they were made on is gone.
 func (p *puller) lost() { p.asked = 0 }

@@ -78,7 +78,7 @@ func TestContentRoundTrip(t *testing.T) {
 		if err != nil || ref.Size != int64(size) {
 			t.Fatalf("%d octets: %+v %v", size, ref, err)
 		}
-		got, content, err := bus.Content(t.Context(), ref)
+		got, content, err := bus.Content(t.Context(), id, ref)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,8 +130,8 @@ func TestDiscardedContentIsDeleted(t *testing.T) {
 		}
 		return s.CachedInfo().State.Msgs
 	}
-	kept := bus.NewContent(t.Context(), ids.Next())
-	id := ids.Next()
+	keptID, id := ids.Next(), ids.Next()
+	kept := bus.NewContent(t.Context(), keptID)
 	w := bus.NewContent(t.Context(), id)
 	for _, c := range []*queue.ContentWriter{kept, w} {
 		if _, err := c.Write(make([]byte, 4<<20)); err != nil {
@@ -154,7 +154,7 @@ func TestDiscardedContentIsDeleted(t *testing.T) {
 			t.Fatalf("%d chunks are left of %d", stored(id), before)
 		}
 	}
-	_, content, err := bus.Content(t.Context(), ref)
+	_, content, err := bus.Content(t.Context(), keptID, ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestDiscardedContentIsDeleted(t *testing.T) {
 
 func TestContentGone(t *testing.T) {
 	bus := queuetest.Start(t)
-	_, _, err := bus.Content(t.Context(), event.ContentRef{Stream: queue.MailStream(0), Seq: 7})
+	_, _, err := bus.Content(t.Context(), "NONE", event.ContentRef{Stream: queue.MailStream(0), Seq: 7})
 	if !errors.Is(err, queue.ErrContentGone) {
 		t.Errorf("got %v", err)
 	}

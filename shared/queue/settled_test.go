@@ -39,42 +39,118 @@ func TestSettled(t *testing.T) {
 	write(recordOf(early, event.StageDelivery, event.Failed, "d"))
 	write(recordOf(early, event.StageBounce, event.Bounced, "d"))
 
-	s := bus.NewSettled()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Follow(ctx) }()
-	defer func() {
-		cancel()
-		<-done
-	}()
-	wait, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	write(event.Record{Stage: event.StageLedger, Outcome: event.Driven, QueueID: early, Drive: 2, Recipients: []event.RecipientRecord{{Address: rcpt("e")}}})
+
+	s, stop := follow(t, bus)
 	defer stop()
+	wait, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	if err := s.Wait(wait); err != nil {
 		t.Fatal(err)
 	}
-	ends, failed := s.Ends(early)
-	for local, want := range map[string]event.Outcome{"a": event.Delivered, "b": "", "c": event.Failed, "d": event.Bounced} {
-		if got := ends[smtp.ForwardPath{Address: smtp.Address{Local: local, Domain: "x.test"}}]; got != want {
+	of := func(id mail.QueueID, drive int) *queue.Ends {
+		t.Helper()
+		ends, err := s.Of(wait, &event.Job{QueueID: id, ID: string(id) + "-0", Drive: drive})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ends
+	}
+	ends := of(early, 0)
+	for local, want := range map[string]event.Outcome{"a": event.Delivered, "b": "", "c": event.Failed, "d": event.Bounced, "e": ""} {
+		if got := ends.Outcomes[rcpt(local)]; got != want {
 			t.Errorf("%s is %q, want %q", local, got, want)
 		}
 	}
-	if len(failed) != 2 {
-		t.Errorf("%d failures", len(failed))
+	if len(ends.Failed) != 2 {
+		t.Errorf("%d failures", len(ends.Failed))
 	}
-	// What is written later is seen, too.
+	for local, want := range map[string][3]bool{"a": {true, true, true}, "b": {}, "c": {true, true, true}, "e": {true, true, false}} {
+		for drive := range want {
+			if got := of(early, drive).Settled(rcpt(local), drive); got != want[drive] {
+				t.Errorf("%s under drive %d: %v", local, drive, got)
+			}
+		}
+	}
+	if !s.Covers(time.Now().Add(-72 * time.Hour)) {
+		t.Error("all there is was read, and something is not covered")
+	}
+	// What is written later is known when it was caught up with.
+	if of(late, 0) != nil {
+		t.Error("a message without an end has one")
+	}
 	write(recordOf(late, event.StageDelivery, event.Delivered, "z"))
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if ends, _ := s.Ends(late); len(ends) == 1 {
-			break
-		}
-		select {
-		case <-tick.C:
-		case <-wait.Done():
-			t.Fatal("a later record is not seen")
+	write(recordOf(late, event.StageDelivery, event.Delayed, "y")) // none of those that count
+	if err := s.CatchUp(wait); err != nil {
+		t.Fatal(err)
+	}
+	if got := of(late, 0); got == nil || got.Outcomes[rcpt("z")] != event.Delivered {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// After a reconnect nobody is sure until LEDGER was read on; what was known
+// before still is.
+func TestSettledAfterAReconnect(t *testing.T) {
+	dir := t.TempDir()
+	server := queuetest.Server(t, dir)
+	bus := queuetest.Connect(t, server)
+	if err := queue.Ensure(t.Context(), bus.JS, 1, 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	ids := mail.NewQueueIDs()
+	before := ids.Next()
+	if err := bus.Record(t.Context(), "", recordOf(before, event.StageDelivery, event.Delivered, "a")); err != nil {
+		t.Fatal(err)
+	}
+	s, stop := follow(t, bus)
+	defer stop()
+	wait, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	if err := s.CatchUp(wait); err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.NC.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	for s.CatchUp(wait) != nil { // there is no bus for a moment
+		if wait.Err() != nil {
+			t.Fatal(wait.Err())
 		}
 	}
+	if bus.NC.Stats().Reconnects == 0 {
+		t.Error("sure before it was connected again")
+	}
+	after := ids.Next()
+	if err := bus.Record(t.Context(), "", recordOf(after, event.StageDelivery, event.Delivered, "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CatchUp(wait); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []mail.QueueID{before, after} {
+		ends, err := s.Of(wait, &event.Job{QueueID: id, ID: string(id) + "-0"})
+		if err != nil || ends == nil {
+			t.Errorf("%s: %+v %v", id, ends, err)
+		}
+	}
+}
+
+// follow follows LEDGER until stop.
+func follow(t *testing.T, bus *queue.Bus) (s *queue.Settled, stop func()) {
+	t.Helper()
+	s = bus.NewSettled()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Follow(ctx) }()
+	return s, func() {
+		cancel()
+		<-done
+	}
+}
+
+func rcpt(local string) smtp.ForwardPath {
+	return smtp.ForwardPath{Address: smtp.Address{Local: local, Domain: "x.test"}}
 }
 
 // An empty ledger is read to its end at once.

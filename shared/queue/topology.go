@@ -38,7 +38,7 @@ const Partitions = 16
 // 32 MiB whatever is configured, and a server's max_payload is 1 MiB unless
 // raised: chunks adapt to it.
 const (
-	MaxChunk  = 1 << 20
+	MaxChunk  = 256 << 10
 	MaxInline = 512 << 10
 )
 
@@ -167,7 +167,12 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 // its settings. Any service may do it, in any order, again and again.
 func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, ledgerAge time.Duration) error {
 	for _, want := range streams(replicas, ledgerAge) {
-		if err := ensureStream(ctx, js, want); err != nil {
+		err := ensureStream(ctx, js, want)
+		for full(err) && want.MaxBytes > leastBytes { // more than a small store can set aside
+			want.MaxBytes /= 16
+			err = ensureStream(ctx, js, want)
+		}
+		if err != nil {
 			return fmt.Errorf("create stream %s: %w", want.Name, err)
 		}
 	}
@@ -187,9 +192,13 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, ledgerAge
 	return nil
 }
 
+// leastBytes is what a stream with a limit gets at least, in octets.
+const leastBytes = 1 << 20
+
 func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
 	have, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		want.FirstSeq = firstSeq(ctx, js, want.Name)
 		_, err = js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another service was faster
 			return nil
@@ -200,6 +209,9 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		return err
 	}
 	c := have.CachedInfo().Config
+	// Who starts while a server is down sees too few of them.
+	want.Replicas = max(want.Replicas, c.Replicas)
+	want.FirstSeq = c.FirstSeq
 	if c.MaxAge == want.MaxAge && c.Replicas == want.Replicas && len(c.Subjects) == len(want.Subjects) {
 		return nil
 	}
@@ -207,10 +219,27 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	return err
 }
 
+// firstSeq is where a derived stream begins that is made anew, in a relay that
+// has a history: beyond all that one of its name ever had, unless that took a
+// million messages a second. A worker that acknowledges a message of a stream
+// that is gone names it by its sequence, and must not hit another.
+func firstSeq(ctx context.Context, js jetstream.JetStream, stream string) uint64 {
+	switch stream {
+	case StreamAdmitted, StreamDeliver, StreamReport:
+	default:
+		return 0
+	}
+	ledger, err := js.Stream(ctx, StreamLedger)
+	if err != nil || ledger.CachedInfo().State.LastSeq == 0 {
+		return 0
+	}
+	return uint64(time.Now().UnixMicro())
+}
+
 // Replicas is how many copies of a stream the connected system can keep: one
 // on a single server, three in a cluster.
 func Replicas(nc *nats.Conn) int {
-	if nc.ConnectedClusterName() != "" && len(nc.DiscoveredServers())+1 >= 3 {
+	if nc.ConnectedClusterName() != "" && len(nc.Servers()) >= 3 {
 		return 3
 	}
 	return 1

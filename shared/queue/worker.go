@@ -35,9 +35,10 @@ type Message struct {
 	Delivered uint64
 }
 
-// ackWait is how long the server waits for a sign of life from a handler: as
-// long wait the messages of a worker that was killed.
-const ackWait = 20 * time.Second
+// AckWait is how long the server waits for a sign of life from a handler, which
+// shows four in that time: as long wait the messages of a worker that was
+// killed.
+const AckWait = 20 * time.Second
 
 // Source is a durable consumer: which messages a worker handles.
 type Source struct {
@@ -81,18 +82,11 @@ func (b *Bus) Work(ctx context.Context, s Source, grace time.Duration, handle Ha
 	return nil
 }
 
-// consumer makes sure of the durable consumer, for as long as it takes.
+// consumer makes sure of the durable consumer, for as long as it takes. It is
+// made again while the worker runs when it, or its stream, is gone.
 func (b *Bus) consumer(ctx context.Context, s Source) error {
-	config := jetstream.ConsumerConfig{
-		Durable:       s.Durable,
-		FilterSubject: s.Filter,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
-		MaxDeliver:    -1, // nothing is dropped for having been tried often
-		MaxAckPending: max(1024, 8*s.Concurrency),
-	}
-	for {
-		_, err := b.JS.CreateOrUpdateConsumer(ctx, s.Stream, config)
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+		_, err := b.ensureConsumer(ctx, s)
 		if err == nil {
 			return nil
 		}
@@ -103,8 +97,39 @@ func (b *Bus) consumer(ctx context.Context, s Source) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(time.Second):
+		case <-time.After(wait):
 		}
+	}
+}
+
+// ensureConsumer creates what is missing of the consumer or has other settings;
+// the server would write and sync also what is as it should be.
+func (b *Bus) ensureConsumer(ctx context.Context, s Source) (*jetstream.ConsumerInfo, error) {
+	want := s.config()
+	c, err := b.JS.Consumer(ctx, s.Stream, s.Durable)
+	if err == nil {
+		have := c.CachedInfo().Config
+		if have.FilterSubject == want.FilterSubject && have.AckWait == want.AckWait && have.MaxAckPending == want.MaxAckPending {
+			return c.CachedInfo(), nil
+		}
+	}
+	if err == nil || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		c, err = b.JS.CreateOrUpdateConsumer(ctx, s.Stream, want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.CachedInfo(), nil
+}
+
+func (s *Source) config() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       s.Durable,
+		FilterSubject: s.Filter,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       AckWait,
+		MaxDeliver:    -1, // nothing is dropped for having been tried often
+		MaxAckPending: max(1024, 8*s.Concurrency),
 	}
 }
 
@@ -122,11 +147,15 @@ type worker struct {
 // end.
 func (w *worker) loop(ctx, work context.Context, pull *puller) {
 	free := w.source.Concurrency
-	alive := time.NewTicker(ackWait / 4)
+	alive := time.NewTicker(AckWait / 4)
 	defer alive.Stop()
 	again := time.NewTicker(pullPause)
 	defer again.Stop()
+	var made chan struct{} // closed when the consumer is there again; nil while it is
 	for ctx.Err() == nil {
+		if made == nil && pull.gone() {
+			made = w.again(ctx)
+		}
 		if err := pull.ask(free, w.source.Concurrency); err != nil {
 			w.bus.Log.Debug().Err(err).Str("consumer", w.source.Durable).Msg("cannot ask for messages")
 		}
@@ -142,6 +171,9 @@ func (w *worker) loop(ctx, work context.Context, pull *puller) {
 			go w.one(work, m)
 		case <-pull.status:
 			pull.lost()
+		case <-made:
+			made = nil
+			pull.found()
 		case <-alive.C:
 			w.keepAlive()
 		case <-again.C:
@@ -157,6 +189,17 @@ func (w *worker) loop(ctx, work context.Context, pull *puller) {
 		}
 	}
 	w.bus.NC.FlushTimeout(time.Second) // the last acknowledgements are out
+}
+
+// again makes the consumer once more, beside the handlers that run.
+func (w *worker) again(ctx context.Context) (made chan struct{}) {
+	w.bus.Log.Warn().Str("stream", w.source.Stream).Str("consumer", w.source.Durable).Msg("consumer does not answer, making sure of it")
+	made = make(chan struct{})
+	go func() {
+		defer close(made)
+		w.bus.consumer(ctx, w.source)
+	}()
+	return made
 }
 
 // one runs the handler and settles the message by its error.

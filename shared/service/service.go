@@ -1,6 +1,12 @@
 // Package service is the shape that every service has: a name and a Run that
 // blocks until its context ends. A Service runs the same as a process of its
-// own (Main) and beside others in one process (Run).
+// own (Main) and beside others in one process (Group).
+//
+// Failures: a process of one service ends with the error, for its supervisor
+// (systemd, an orchestrator) to start it again. Beside others a service that
+// was ready once is started again (Group.Supervise). A panic in a handler of
+// the bus is an error of that handler; a panic elsewhere ends the process,
+// because nobody knows what it left behind.
 //
 // What Main and the commands have in common lies here too: reading the
 // configuration, reaching the bus, refusing one that is not durable, and the
@@ -16,14 +22,11 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/queue"
@@ -51,7 +54,8 @@ type Env struct {
 	// Instance names this process among others of its kind.
 	Instance string
 
-	ready func()
+	ready    func()
+	hindered func(by string, why error)
 }
 
 // Ready tells that the service does its work.
@@ -61,68 +65,12 @@ func (e *Env) Ready() {
 	}
 }
 
-// Group runs services in one process.
-type Group struct {
-	services []Service
-	pending  atomic.Int32
-	ready    chan struct{}
-	mu       sync.Mutex
-	waiting  map[string]bool
-}
-
-// NewGroup prepares services to be run together.
-func NewGroup(services ...Service) *Group {
-	g := &Group{services: services, ready: make(chan struct{}), waiting: map[string]bool{}}
-	g.pending.Store(int32(len(services)))
-	for _, s := range services {
-		g.waiting[s.Name] = true
+// Hindered tells that the service runs and cannot do its work for now, and
+// why; nil takes that back. by tells one hindrance from another.
+func (e *Env) Hindered(by string, why error) {
+	if e.hindered != nil {
+		e.hindered(by, why)
 	}
-	return g
-}
-
-// Ready is closed when every service does its work.
-func (g *Group) Ready() <-chan struct{} { return g.ready }
-
-// Check is nil when every service does its work, and names those that do not.
-func (g *Group) Check() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var names []string
-	for name := range g.waiting {
-		names = append(names, name)
-	}
-	if len(names) > 0 {
-		return fmt.Errorf("not ready: %s", strings.Join(names, ", "))
-	}
-	return nil
-}
-
-// Run runs the services until ctx ends or one of them fails; then all stop.
-func (g *Group) Run(ctx context.Context, env Env) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, s := range g.services {
-		own := env
-		own.Log = env.Log.With().Str("stage", s.Name).Logger()
-		own.ready = sync.OnceFunc(func() {
-			g.mu.Lock()
-			delete(g.waiting, s.Name)
-			g.mu.Unlock()
-			if g.pending.Add(-1) == 0 {
-				close(g.ready)
-			}
-		})
-		group.Go(func() error {
-			err := s.Run(ctx, &own)
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case err == nil: // unasked: a relay without it would look well
-				err = errors.New("ended by itself")
-			}
-			return fmt.Errorf("%s: %w", s.Name, err)
-		})
-	}
-	return group.Wait()
 }
 
 // NewInstance names this process: host, and a random part.
@@ -149,7 +97,7 @@ func Main(services ...Service) {
 	case *healthcheck:
 		err = CheckHealth(ctx, cfg)
 	default:
-		err = RunRemote(ctx, cfg, services...)
+		err = RunRemote(ctx, cfg, (*Group).Run, services...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, os.Args[0]+": "+err.Error())
@@ -169,8 +117,9 @@ func LoadConfig(file string) (*config.Config, error) {
 // ErrNoBus reports a configuration without a bus for a service of its own.
 var ErrNoBus = errors.New("bus.url is empty: a service of its own needs a NATS server (\"postrider up\" embeds one)")
 
-// RunRemote runs services against the bus of the configuration until ctx ends.
-func RunRemote(ctx context.Context, cfg *config.Config, services ...Service) error {
+// RunRemote runs services against the bus of the configuration until ctx ends;
+// run is Group.Run or Group.Supervise.
+func RunRemote(ctx context.Context, cfg *config.Config, run func(*Group, context.Context, Env) error, services ...Service) error {
 	if cfg.Bus.URL == "" {
 		return ErrNoBus
 	}
@@ -194,7 +143,7 @@ func RunRemote(ctx context.Context, cfg *config.Config, services ...Service) err
 		case <-ctx.Done():
 		}
 	}()
-	return group.Run(ctx, Env{Config: cfg, Bus: bus, Log: log, Metrics: metrics, Instance: instance})
+	return run(group, ctx, Env{Config: cfg, Bus: bus, Log: log, Metrics: metrics, Instance: instance})
 }
 
 // ServeTelemetry serves metrics and health in the background. Several
@@ -222,7 +171,7 @@ func Connect(ctx context.Context, cfg *config.Config, name string, log zerolog.L
 	waiting := false
 	for {
 		var err error
-		bus, err = queue.Connect(queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, Name: name, Log: log})
+		bus, err = queue.Connect(queue.Connection{URL: cfg.Bus.URL, Credentials: cfg.Bus.Credentials, System: cfg.Bus.SystemCredentials, Name: name, Log: log})
 		if err == nil {
 			break
 		}
@@ -243,9 +192,26 @@ func Connect(ctx context.Context, cfg *config.Config, name string, log zerolog.L
 		bus.Close()
 		return nil, err
 	}
-	if err := queue.Ensure(ctx, bus.JS, queue.Replicas(bus.NC), time.Duration(cfg.Retention.Ledger)); err != nil {
+	if err := ensure(ctx, bus, cfg, give); err != nil {
 		bus.Close()
 		return nil, err
 	}
 	return bus, nil
+}
+
+// ensure makes sure of the topology. A cluster that has just started, and finds
+// its leaders, is given time.
+func ensure(ctx context.Context, bus *queue.Bus, cfg *config.Config, give time.Time) error {
+	for {
+		err := queue.Ensure(ctx, bus.JS, queue.Replicas(bus.NC), time.Duration(cfg.Retention.Ledger))
+		if err == nil || ctx.Err() != nil || time.Now().After(give) {
+			return err
+		}
+		bus.Log.Warn().Err(err).Msg("cannot make sure of the streams yet, trying again")
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }

@@ -145,7 +145,7 @@ func TestLoadConfig(t *testing.T) {
 }
 
 func TestRunRemoteNeedsABus(t *testing.T) {
-	if err := RunRemote(t.Context(), config.Defaults()); !errors.Is(err, ErrNoBus) {
+	if err := RunRemote(t.Context(), config.Defaults(), (*Group).Run); !errors.Is(err, ErrNoBus) {
 		t.Error(err)
 	}
 }

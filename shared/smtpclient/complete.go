@@ -37,6 +37,9 @@ func (t *transaction) content(ctx context.Context) error {
 	// What is still in the buffer was not taken by the system: the server
 	// cannot have seen the end.
 	t.res.DotSent = t.out.Buffered() == 0
+	if t.res.DotSent && t.m.AfterDot != nil {
+		t.m.AfterDot()
+	}
 	if err != nil {
 		return t.cutOff(err)
 	}

@@ -132,6 +132,7 @@ func TestBeforeDot(t *testing.T) {
 			session, wait := s.connect(t, nil)
 			m := letter(strings.Repeat("\r\n", size/2)+strings.Repeat("x", size%2), 1)
 			m.BeforeDot = func(context.Context) error { return lost }
+			m.AfterDot = func() { t.Errorf("%d octets: the end is out", size) }
 			res, err := session.Send(t.Context(), m)
 			if !errors.Is(err, lost) || res.DotSent || res.Unknown || session.Healthy() {
 				t.Errorf("%d octets: %+v, %v", size, res, err)
@@ -141,6 +142,28 @@ func TestBeforeDot(t *testing.T) {
 				t.Errorf("%d octets: %d arrived", size, len(s.contents[0]))
 			}
 		}
+	}
+}
+
+// TestAfterDot: it is told once, when the end is out, and before the reply.
+func TestAfterDot(t *testing.T) {
+	for _, extensions := range [][]string{{"PIPELINING"}, {"PIPELINING", "CHUNKING"}} {
+		s := &sink{extensions: extensions}
+		session, wait := s.connect(t, nil)
+		told := 0
+		m := letter("a\r\n", 1)
+		m.BeforeDot = func(context.Context) error {
+			if told > 0 {
+				t.Error("told before it was asked")
+			}
+			return nil
+		}
+		m.AfterDot = func() { told++ }
+		if res, err := session.Send(t.Context(), m); err != nil || !res.DotSent || told != 1 {
+			t.Errorf("%+v, %v; told %d times", res, err, told)
+		}
+		session.Quit(t.Context())
+		wait()
 	}
 }
 

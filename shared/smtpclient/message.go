@@ -32,6 +32,10 @@ type Message struct {
 	// handed over. Its error breaks the connection off instead of completing
 	// the message.
 	BeforeDot func(context.Context) error
+	// AfterDot, if set, is called once our own system took the end of the
+	// message for sending. Between the two a peer that does not read may keep
+	// the end here for long; the end of the context still stops it.
+	AfterDot func()
 }
 
 // Result is what became of a Message.

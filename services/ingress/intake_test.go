@@ -1,0 +1,158 @@
+package ingress
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/shared/natsd"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/queuetest"
+)
+
+// await waits until something holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s: it never came to that", what)
+		}
+	}
+}
+
+// ready waits until ingress is ready or, with a text, until it says that it is
+// not for that.
+func (r *rig) ready(why string) {
+	r.t.Helper()
+	var err error
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("it says %v", err)
+		}
+	}()
+	await(r.t, "not ready for "+why, func() bool {
+		err = r.group.Check()
+		return err == nil && why == "" || err != nil && why != "" && strings.Contains(err.Error(), why)
+	})
+}
+
+// small is ingress on a store of 20 MiB.
+func small(t *testing.T) *rig {
+	t.Helper()
+	server, err := natsd.Start(t.Context(), natsd.Options{Dir: t.TempDir(), Purpose: "test", MaxStore: 20 << 20, Log: queuetest.Log(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	bus := queuetest.Connect(t, server)
+	if err := queue.Ensure(t.Context(), bus.JS, 1, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, bus)
+}
+
+// fill stores something else until so many octets are used.
+func (r *rig) fill(octets int64) jetstream.Stream {
+	r.t.Helper()
+	s, err := r.bus.JS.CreateOrUpdateStream(r.t.Context(), jetstream.StreamConfig{Name: "BALLAST", Subjects: []string{"ballast"}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for {
+		room, err := r.bus.Room(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if room.Used >= octets {
+			return s
+		}
+		if _, err := r.bus.JS.Publish(r.t.Context(), "ballast", make([]byte, min(500<<10, octets-room.Used))); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// From 85 % of the store on MAIL is answered 452, and the session stays of use;
+// a message that was begun is taken, and when there is room again so is the
+// next. A size that is declared counts before it is sent.
+func TestIntakeStops(t *testing.T) {
+	r := small(t)
+	r.ready("")
+	c, begun := r.begin(campus, "anna@campus.test"), r.begin(campus, "anna@campus.test")
+	c.say("RSET", "250")
+	r.fill(16 << 20)
+	r.ready("")
+	await(t, "the size is counted in", func() bool {
+		asks := r.dial(campus) // each in a session of its own: many commands without mail end one
+		defer asks.conn.Close()
+		asks.say("EHLO prn", "250")
+		got := asks.ask(fmt.Sprintf("MAIL FROM:<prn@campus.test> SIZE=%d", 2<<20))
+		return strings.HasPrefix(got, "452 4.3.1 ")
+	})
+	c.say("MAIL FROM:<prn@campus.test> SIZE=1000", "250")
+	c.say("RSET", "250")
+	ballast := r.fill(18 << 20)
+	r.ready("new mail is answered 452: ")
+	for range 3 {
+		c.say("MAIL FROM:<prn@campus.test>", "452 4.3.1 ")
+		c.say("RCPT TO:<anna@campus.test>", "503 ")
+		c.say("NOOP", "250 ")
+	}
+	begun.queued(begun.data(message))
+	if err := ballast.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.ready("")
+	c.envelope("anna@campus.test")
+	c.queued(c.data(message))
+	evidence := 0
+	for _, e := range r.refusals() {
+		if e.Rule == ruleFull && e.Stage == "mail" && strings.Contains(e.Reason, " MB of the store are used") {
+			evidence += e.Count
+		}
+	}
+	if evidence < 4 {
+		t.Errorf("%d refusals kept as evidence", evidence)
+	}
+}
+
+func TestStops(t *testing.T) {
+	for _, tt := range []struct {
+		before bool
+		used   int64
+		want   bool
+	}{{false, 84, false}, {false, 85, true}, {true, 85, true}, {true, 83, true}, {true, 82, false}} {
+		if got := stops(tt.before, queue.Room{Used: tt.used, Limit: 100}); got != tt.want {
+			t.Errorf("at %d %%, stopped before: %v: %v", tt.used, tt.before, got)
+		}
+	}
+}
+
+// Ingress is ready only while every shard acknowledges; mail of its own is as
+// good as a canary.
+func TestReadyWhileShardsAcknowledge(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.ready("")
+	s, err := r.bus.JS.Stream(t.Context(), queue.MailStream(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	if err := r.bus.JS.DeleteStream(t.Context(), cfg.Name); err != nil {
+		t.Fatal(err)
+	}
+	r.ready("MAIL_1 does not acknowledge")
+	if _, err := r.bus.JS.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.ready("")
+}
