@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 MODULES := $(shell sed -n 's/^\t\(\.\/.*\)/\1/p' go.work)
 LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0
-CONCURRENT := ./shared/queue ./shared/smtpclient ./shared/dnsx ./shared/config ./services/ingress/... ./services/delivery/... ./services/ledger/...
+CONCURRENT := ./shared/queue ./shared/smtpclient ./shared/dnsx ./shared/config ./shared/service ./shared/natsd ./services/ingress/... ./services/delivery/... ./services/ledger/... ./loadtest/compare/...
 
 .PHONY: help
 help: ## print this help
@@ -64,6 +64,34 @@ compose: ## the compose set on a Docker engine, end to end
 .PHONY: load
 load: build ## 2,000 messages of 2 recipients, 10 % bad, 20 connections, and the books checked
 	go test -count=1 -tags load -timeout 15m -v -run TestLoad ./test/load
+
+.PHONY: faults
+faults: ## processes and NATS killed, stopped and silenced under load, and the books checked; FAULT_SEEDS, FAULT_MESSAGES, FAULT_KILLS make it longer
+	go test -count=1 -tags faults -timeout 60m -v ./test/faults
+
+.PHONY: room
+room: ## a full store, a full volume, a bus that does not answer, and orderly stops (root)
+	go test -count=1 -tags faults -timeout 15m ./test/room
+
+.PHONY: recovery
+recovery: ## derived streams wiped and LEDGER set back: nothing lost, nothing twice
+	go test -count=1 -tags recovery -timeout 15m ./test/recovery
+
+.PHONY: crashpoints
+crashpoints: ## each service killed at its n-th write while one message goes through (strace); all points: -rounds 4
+	go test -count=1 -tags crashpoints -timeout 30m -v ./test/crashpoints
+
+.PHONY: memory
+memory: ## 50 MB, and twenty of them at once: resident memory and digests
+	go test -count=1 -tags memory -timeout 15m -v ./test/memory
+
+.PHONY: soak
+soak: build ## 70 % of what the relay can do, for SOAK_MINUTES (3 unless set): nothing grows
+	go test -count=1 -tags soak -timeout 3h -v ./test/soak
+
+.PHONY: compare
+compare: build ## Postrider beside Postfix and OpenDKIM, in turn on this machine (root; postfix, opendkim, strace)
+	bin/loadtest compare
 
 .PHONY: bench
 bench: ## benchmarks

@@ -1,0 +1,12 @@
+//go:build faults
+
+package room
+
+import (
+	"os"
+	"testing"
+
+	"github.com/postrider/postrider/test/world"
+)
+
+func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
