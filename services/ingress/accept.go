@@ -22,6 +22,7 @@ const replyWithin = 9 * time.Second
 // Data takes the content, stores it, and only then says 250: this is where
 // the responsibility changes hands (RFC 5321 §6.1).
 func (s *session) Data(content io.Reader) error {
+	defer s.in.bus.Intake.Begin()()
 	started := time.Now()
 	id := s.in.ids.Next()
 	err := s.accept(id, s.conn.Content(content))

@@ -20,6 +20,9 @@ type Bus struct {
 	JS  jetstream.JetStream
 	Log zerolog.Logger
 
+	// Intake is the clients of this process that wait for a reply.
+	Intake Intake
+
 	handles sync.Map     // stream name → jetstream.Stream
 	ahead   atomic.Int64 // chunks read ahead of their readers
 	// Of Room: the server in this process, who else can be asked, and what was found.

@@ -1,0 +1,71 @@
+package queue_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/shared/queue"
+)
+
+// While many clients wait, one message of a stage goes on every 10 ms; nobody
+// waits for a few clients, nor once they are served.
+func TestGiveWay(t *testing.T) {
+	passed := func(t *testing.T, i *queue.Intake, n int) (after time.Duration) {
+		begun := time.Now()
+		for range n {
+			if err := i.GiveWay(t.Context(), "signer"); err != nil {
+				t.Error(err)
+			}
+		}
+		return time.Since(begun)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var i queue.Intake
+		var ends []func()
+		for range 3 {
+			ends = append(ends, i.Begin())
+		}
+		if after := passed(t, &i, 100); after != 0 {
+			t.Errorf("three clients hold the others up for %s", after)
+		}
+		ends = append(ends, i.Begin())
+		if after := passed(t, &i, 100); after < 950*time.Millisecond || after > 1050*time.Millisecond {
+			t.Errorf("100 messages pass four clients in %s", after)
+		}
+		for _, end := range ends {
+			end()
+		}
+		if after := passed(t, &i, 100); after > 100*time.Millisecond {
+			t.Errorf("100 messages take %s after the clients are served", after)
+		}
+	})
+}
+
+// Stages have turns of their own, and who is stopped does not wait.
+func TestGiveWayByStage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var i queue.Intake
+		for range 4 {
+			defer i.Begin()()
+		}
+		begun := time.Now()
+		for range 10 {
+			for _, stage := range []string{"policy", "signer", "delivery"} {
+				if err := i.GiveWay(t.Context(), stage); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if after := time.Since(begun); after > 110*time.Millisecond {
+			t.Errorf("three stages wait for each other: %s", after)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		i.GiveWay(ctx, "policy") // takes the turn that is free
+		if err := i.GiveWay(ctx, "policy"); err == nil {
+			t.Error("no error after the stop")
+		}
+	})
+}
