@@ -3,6 +3,7 @@ module github.com/postrider/postrider/cmd
 go 1.26.0
 
 require (
+	github.com/nats-io/nats.go v1.55.0
 	github.com/postrider/postrider/services/bounce v0.0.0
 	github.com/postrider/postrider/services/delivery v0.0.0
 	github.com/postrider/postrider/services/ingress v0.0.0
@@ -36,7 +37,6 @@ require (
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
 	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
-	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/ncruces/go-strftime v1.0.0 // indirect
