@@ -139,10 +139,8 @@ func (w *worker) handle(ctx context.Context, m queue.Message, t *tenure) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
-	if job.Class.Lane() != mail.LaneAlert {
-		if err := w.bus.Intake.GiveWay(ctx, "delivery"); err != nil {
-			return err
-		}
+	if err := w.bus.Intake.GiveWay(ctx, "delivery", job.Class.Lane()); err != nil {
+		return err
 	}
 	memo := w.memory.begin(job, m, t)
 	switch memo.standing {

@@ -22,7 +22,6 @@ const replyWithin = 9 * time.Second
 // Data takes the content, stores it, and only then says 250: this is where
 // the responsibility changes hands (RFC 5321 §6.1).
 func (s *session) Data(content io.Reader) error {
-	defer s.in.bus.Intake.Begin()()
 	started := time.Now()
 	id := s.in.ids.Next()
 	err := s.accept(id, s.conn.Content(content))
@@ -100,6 +99,7 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	}
 	hurry := time.AfterFunc(replyWithin, cancel)
 	defer hurry.Stop()
+	defer s.in.bus.Intake.Begin()() // from here on the client waits for us
 	a, err := s.decideAgain(header)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/natsd"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
@@ -155,4 +157,22 @@ func TestReadyWhileShardsAcknowledge(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ready("")
+}
+
+// A client that takes its time over a content waits for nothing: however many
+// there are, nobody gives way to them.
+func TestSlowClientsHoldNobodyUp(t *testing.T) {
+	r := start(t)
+	for range 8 {
+		c := r.begin(campus, "anna@campus.test")
+		c.say("DATA", "354")
+		c.write("Subject: half of it\r\n\r\nand then")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 3 { // with clients that wait only the first turn is free
+		if err := r.bus.Intake.GiveWay(ctx, "signer", mail.LaneNormal); err != nil {
+			t.Fatal("the work behind MAIL gives way to clients that are still sending")
+		}
+	}
 }

@@ -83,10 +83,8 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
-	if a.Class.Lane() != mail.LaneAlert {
-		if err := p.bus.Intake.GiveWay(ctx, "policy"); err != nil {
-			return err
-		}
+	if err := p.bus.Intake.GiveWay(ctx, "policy", a.Class.Lane()); err != nil {
+		return err
 	}
 	ref := a.Ref(queue.MailStream(queue.ShardOf(a.QueueID)), m.Seq)
 	d := decide(p.rules, p.registry(), a)

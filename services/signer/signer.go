@@ -79,10 +79,8 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 	if len(a.Env.Recipients) == 0 {
 		return nil // policy admitted nobody
 	}
-	if a.Class.Lane() != mail.LaneAlert {
-		if err := s.bus.Intake.GiveWay(ctx, "signer"); err != nil {
-			return err
-		}
+	if err := s.bus.Intake.GiveWay(ctx, "signer", a.Class.Lane()); err != nil {
+		return err
 	}
 	keys, err := s.keys.Active()
 	if err != nil {

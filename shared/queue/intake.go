@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/shared/mail"
 )
 
 // A device waits for the reply to its dot and barely retries; the mail behind
@@ -20,8 +22,9 @@ const (
 	intakeTurn   = 10 * time.Millisecond
 )
 
-// Intake is the clients of this process that wait for a reply. The zero value
-// has none.
+// Intake is the clients of this process that have sent their dot and wait for
+// the reply. Who is still sending keeps nobody waiting but himself: slow
+// clients must not slow the relay. The zero value has none.
 type Intake struct {
 	mu      sync.Mutex
 	waiting int
@@ -29,7 +32,7 @@ type Intake struct {
 	turns   map[string]time.Time // by stage: when the next turn is free
 }
 
-// Begin counts a client that waits, until the returned function is called.
+// Begin counts a client whose dot has come, until the returned function is called.
 func (i *Intake) Begin() (end func()) {
 	i.count(1)
 	return func() { i.count(-1) }
@@ -45,8 +48,12 @@ func (i *Intake) count(by int) {
 }
 
 // GiveWay returns when few clients wait, or when it is the caller's turn to go
-// on although many do, or with the error of ctx. A stage is a service.
-func (i *Intake) GiveWay(ctx context.Context, stage string) error {
+// on although many do, or with the error of ctx. A stage is a service. Alerts
+// give way to nobody.
+func (i *Intake) GiveWay(ctx context.Context, stage string, lane mail.Lane) error {
+	if lane == mail.LaneAlert {
+		return nil
+	}
 	var turn time.Time
 	for {
 		now := time.Now()

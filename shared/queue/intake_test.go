@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
 )
 
@@ -15,7 +16,7 @@ func TestGiveWay(t *testing.T) {
 	passed := func(t *testing.T, i *queue.Intake, n int) (after time.Duration) {
 		begun := time.Now()
 		for range n {
-			if err := i.GiveWay(t.Context(), "signer"); err != nil {
+			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal); err != nil {
 				t.Error(err)
 			}
 		}
@@ -53,7 +54,7 @@ func TestGiveWayByStage(t *testing.T) {
 		begun := time.Now()
 		for range 10 {
 			for _, stage := range []string{"policy", "signer", "delivery"} {
-				if err := i.GiveWay(t.Context(), stage); err != nil {
+				if err := i.GiveWay(t.Context(), stage, mail.LaneNormal); err != nil {
 					t.Error(err)
 				}
 			}
@@ -63,9 +64,14 @@ func TestGiveWayByStage(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		i.GiveWay(ctx, "policy") // takes the turn that is free
-		if err := i.GiveWay(ctx, "policy"); err == nil {
+		i.GiveWay(ctx, "policy", mail.LaneNormal) // takes the turn that is free
+		if err := i.GiveWay(ctx, "policy", mail.LaneNormal); err == nil {
 			t.Error("no error after the stop")
+		}
+		for range 3 {
+			if err := i.GiveWay(ctx, "policy", mail.LaneAlert); err != nil {
+				t.Errorf("an alert gives way: %v", err)
+			}
 		}
 	})
 }
