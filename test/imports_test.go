@@ -111,7 +111,7 @@ func root(p string) string { return strings.Split(p, "/")[0] }
 func service(p string) string { return strings.Split(p, "/")[1] }
 
 func testKit(p string) bool {
-	return p == "shared/smtptest" || p == "shared/dnstest" || p == "shared/queuetest"
+	return p == "shared/smtptest" || p == "shared/dnstest" || p == "shared/queuetest" || p == "shared/timetest"
 }
 
 // TestImportRules shows that the rules can say no.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 func TestDevice(t *testing.T) {
@@ -34,12 +36,12 @@ func TestDevice(t *testing.T) {
 	if got := r.ok("device", "approve", name); got != name+" is active\n" {
 		t.Errorf("approve says %q", got)
 	}
-	eventually(t, "it may send", admitted)
+	timetest.Await(t, "it may send", admitted)
 	r.fails(5, "is active: it cannot be approved", "device", "approve", name)
 	r.fails(5, "an address of other.campus.test belongs to "+name+", which is active", "device", "request", "other.campus.test", "--address", from)
 
 	r.ok("device", "suspend", name, "--reason", "prints spam")
-	eventually(t, "it is stopped", refused)
+	timetest.Await(t, "it is stopped", refused)
 	r.fails(5, "is suspended: it cannot be approved", "device", "approve", name)
 	var shown map[string]any
 	if err := json.Unmarshal([]byte(r.ok("device", "show", strings.ToUpper(name))), &shown); err != nil {
@@ -49,16 +51,16 @@ func TestDevice(t *testing.T) {
 		t.Errorf("shown: %v", shown)
 	}
 	r.ok("device", "resume", name)
-	eventually(t, "it may send again", admitted)
+	timetest.Await(t, "it may send again", admitted)
 	r.ok("device", "retire", name)
-	eventually(t, "its registration has ended", refused)
+	timetest.Await(t, "its registration has ended", refused)
 	r.fails(5, "is retired: it cannot be retired", "device", "retire", name)
 	r.fails(5, "is retired: it cannot be resumed", "device", "resume", name)
 
 	// Its address is free for the machine that replaces it.
 	r.ok("device", "request", "zzz.chem.campus.test", "--address", from)
 	r.ok("device", "approve", "zzz.chem.campus.test")
-	eventually(t, "the successor may send", admitted)
+	timetest.Await(t, "the successor may send", admitted)
 }
 
 func TestDeviceRefusals(t *testing.T) {
@@ -109,7 +111,7 @@ func TestRequestTakesNothing(t *testing.T) {
 	r.ok("device", "request", "m.campus.test", "--address", from)
 	r.ok("device", "request", "a.campus.test", "--address", from)
 	r.ok("device", "approve", "m.campus.test")
-	eventually(t, "it may send", send)
+	timetest.Await(t, "it may send", send)
 	r.fails(5, "belongs to m.campus.test", "device", "approve", "a.campus.test")
 	r.ok("device", "retire", "a.campus.test")
 	if !send() {
@@ -131,7 +133,7 @@ func TestCredential(t *testing.T) {
 		_, err := submit(t, r.submission, "127.1.0.5", as, "a@inet.test")
 		return err == nil
 	}
-	eventually(t, "the secret lets it in", func() bool { return send(login{name, secret}) })
+	timetest.Await(t, "the secret lets it in", func() bool { return send(login{name, secret}) })
 	if send(login{name, secret + "X"}) || send(login{"app", secret}) || send(login{}) {
 		t.Error("something else lets it in, too")
 	}
@@ -140,7 +142,7 @@ func TestCredential(t *testing.T) {
 		t.Error("the refused second one replaced the secret")
 	}
 	r.ok("credential", "rm", name)
-	eventually(t, "the secret is void", func() bool { return !send(login{name, secret}) })
+	timetest.Await(t, "the secret is void", func() bool { return !send(login{name, secret}) })
 	r.fails(3, "no credential is called", "credential", "rm", name)
 	r.fails(3, "no device is called", "credential", "add", name, "--device", "absent.campus.test")
 	r.fails(2, "--device", "credential", "add", name)

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // delivered waits until the MX has mail for exactly these recipients.
 func (r *relay) delivered(want ...string) {
 	r.t.Helper()
-	eventually(r.t, "delivered to "+strings.Join(want, " "), func() bool {
+	timetest.Await(r.t, "delivered to "+strings.Join(want, " "), func() bool {
 		var got []string
 		for _, d := range r.mx.Deliveries() {
 			for _, to := range d.Recipients {
@@ -113,11 +115,11 @@ func TestQueueRetry(t *testing.T) {
 	}
 
 	r.ok("queue", "retry", "--all")
-	eventually(t, "it was tried again", func() bool {
+	timetest.Await(t, "it was tried again", func() bool {
 		rows := r.list("queue", "ls", "state:deferred", never)
 		return len(rows) == 1 && rows[0]["attempts"] == 2.0
 	})
-	eventually(t, "only that one is queued", func() bool { return len(r.list("queue", "ls")) == 1 })
+	timetest.Await(t, "only that one is queued", func() bool { return len(r.list("queue", "ls")) == 1 })
 
 	trace := r.ok("trace", one)
 	if !strings.Contains(trace, "operator retried (ticket 7) by "+actor()) || !strings.Contains(trace, "+ delivered") {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // TestRecover: what was lost from the streams is in the plan; the id that was
@@ -47,7 +48,7 @@ func TestRecover(t *testing.T) {
 		t.Errorf("trace:\n%s", trace)
 	}
 	r.fails(5, "the plan has changed", "ledger", "recover", "--confirm", strings.TrimSpace(rest))
-	eventually(t, "the books balance", func() bool { return r.do("ledger", "balance").code == 0 })
+	timetest.Await(t, "the books balance", func() bool { return r.do("ledger", "balance").code == 0 })
 }
 
 func TestPrintPlan(t *testing.T) {

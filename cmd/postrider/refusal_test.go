@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // The reference that a device showed leads to what was refused, and why.
@@ -19,7 +20,7 @@ func TestTraceRefusal(t *testing.T) {
 		t.Fatalf("not refused: %v", err)
 	}
 	ref := strings.Fields(reply.Msg)[1]
-	eventually(t, ref+" is in the evidence", func() bool { return r.do("trace", ref).code == 0 })
+	timetest.Await(t, ref+" is in the evidence", func() bool { return r.do("trace", ref).code == 0 })
 	for _, typed := range []string{ref, strings.ToLower(strings.ReplaceAll(ref, "-", ""))} {
 		got := r.ok("trace", typed)
 		for _, text := range []string{ref, "refused at RCPT", "Not registered", "rule not-registered", "127.9.9.9", "x@inet.test"} {

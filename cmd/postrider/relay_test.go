@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/smtptest"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // patience bounds every wait of a test.
@@ -173,21 +174,6 @@ func (r *relay) list(args ...string) []map[string]any {
 	return rows
 }
 
-// eventually waits until something holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: it never came to that", what)
-		}
-	}
-}
-
 var queuedAs = regexp.MustCompile(`queued as ([0-9A-Z]{16})`)
 
 // login is how to authenticate; empty does not.
@@ -260,6 +246,6 @@ func (r *relay) submit(rcpts ...string) string {
 func (r *relay) deferred(rcpts ...string) string {
 	r.t.Helper()
 	id := r.submit(rcpts...)
-	eventually(r.t, id+" is deferred", func() bool { return len(r.list("queue", "ls", "state:deferred", id)) == 1 })
+	timetest.Await(r.t, id+" is deferred", func() bool { return len(r.list("queue", "ls", "state:deferred", id)) == 1 })
 	return id
 }

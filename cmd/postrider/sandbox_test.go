@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // TestSandbox runs the sandbox as a newcomer does, in an empty directory.
@@ -45,7 +46,7 @@ func TestSandbox(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
-		eventually(t, to+" has mail", func() bool { return strings.Contains(do("sandbox", "ls").stdout, to) })
+		timetest.Await(t, to+" has mail", func() bool { return strings.Contains(do("sandbox", "ls").stdout, to) })
 	}
 	var rows []map[string]any
 	if err := json.Unmarshal([]byte(do("sandbox", "ls", "-o", "json").stdout), &rows); err != nil || len(rows) != 2 || rows[1]["n"] != 2.0 || rows[1]["subject"] != "=SUM(A1)" {

@@ -13,12 +13,13 @@ import (
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/smtp"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // settled follows a message until it is settled, and returns its states.
 func (r *relay) settled(id string) map[string]int {
 	r.t.Helper()
-	eventually(r.t, id+" is known", func() bool { return r.do("trace", id).code == 0 })
+	timetest.Await(r.t, id+" is known", func() bool { return r.do("trace", id).code == 0 })
 	var t books.Trace
 	text := r.ok("trace", id, "--follow", "-o", "json")
 	if err := json.Unmarshal([]byte(text), &t); err != nil || len(t.Messages) != 1 {
@@ -142,7 +143,7 @@ func TestLedger(t *testing.T) {
 	}
 	r.settled(r.submit("anna@inet.test"))
 	r.settled(r.submit("550@inet.test"))
-	eventually(t, "the report is delivered", func() bool { return len(r.list("ledger", "export", "--state", "delivered")) == 2 })
+	timetest.Await(t, "the report is delivered", func() bool { return len(r.list("ledger", "export", "--state", "delivered")) == 2 })
 	waiting := r.deferred("450@OTHER.test")
 
 	table := r.ok("ledger", "balance")

@@ -25,6 +25,7 @@ const zone = `
 `
 
 func TestDelivered(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("a@x.test", "b@x.test"))
@@ -48,6 +49,7 @@ func TestDelivered(t *testing.T) {
 }
 
 func TestNextMX(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		first smtptest.Options
@@ -60,6 +62,7 @@ func TestNextMX(t *testing.T) {
 		{name: "421 at MAIL", first: smtptest.Options{At: map[smtptest.Stage]string{smtptest.StageMail: "421"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			second := mx(t, 1, 0, smtptest.Options{})
 			if !tt.down {
 				mx(t, 2, second.Port(), tt.first)
@@ -75,6 +78,7 @@ func TestNextMX(t *testing.T) {
 }
 
 func TestNoNextMXAfterAVerdict(t *testing.T) {
+	t.Parallel()
 	second := mx(t, 1, 0, smtptest.Options{})
 	first := mx(t, 2, second.Port(), smtptest.Options{})
 	r := start(t, options{zone: zone, port: second.Port(), config: func(c *config.Config) {
@@ -91,6 +95,7 @@ func TestNoNextMXAfterAVerdict(t *testing.T) {
 }
 
 func TestDefiniteAnswersOfTheDNS(t *testing.T) {
+	t.Parallel()
 	r := start(t, options{zone: zone, port: 25})
 	for destination, status := range map[string]string{"null.test": "5.1.10", "no.such.test": "5.1.2", "self.test": "5.4.6"} {
 		j := r.submit(r.job("a@" + destination))
@@ -106,6 +111,7 @@ func TestDefiniteAnswersOfTheDNS(t *testing.T) {
 }
 
 func TestTroubleWithTheDNSDelays(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	r.dns.Fail("x.test", dnstest.ServFail)
@@ -116,6 +122,7 @@ func TestTroubleWithTheDNSDelays(t *testing.T) {
 }
 
 func TestDelayedComesAgain(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("greylist@x.test"))
@@ -134,6 +141,7 @@ func TestDelayedComesAgain(t *testing.T) {
 }
 
 func TestMixedReplies(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("a@x.test", "550-5.1.1@x.test", "once-450@x.test", "b@x.test"))
@@ -160,6 +168,7 @@ func TestMixedReplies(t *testing.T) {
 }
 
 func TestTooManyRecipientsGoInTheNextTransaction(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{MaxRecipients: 2})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("a@x.test", "b@x.test", "c@x.test", "d@x.test", "e@x.test"))
@@ -172,6 +181,7 @@ func TestTooManyRecipientsGoInTheNextTransaction(t *testing.T) {
 }
 
 func TestTransactionsOfAHundred(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{MaxTransactions: 1})
 	r := start(t, options{zone: zone, port: server.Port()})
 	var rcpts []string
@@ -194,6 +204,7 @@ func TestTransactionsOfAHundred(t *testing.T) {
 }
 
 func TestExpired(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), config: func(c *config.Config) {
 		c.Delivery.Lifetime.Default = config.Duration(2 * time.Second)
@@ -216,6 +227,7 @@ func TestExpired(t *testing.T) {
 }
 
 func TestAddressLiteral(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("a@[127.0.0.1]"))
@@ -226,6 +238,7 @@ func TestAddressLiteral(t *testing.T) {
 }
 
 func TestLoopIsRefused(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), config: func(c *config.Config) {
 		c.Listeners = []config.Listener{{Address: server.Addr()}}
@@ -240,6 +253,7 @@ func TestLoopIsRefused(t *testing.T) {
 }
 
 func TestLMTP(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{LMTP: true, NoTLS: true})
 	r := start(t, options{zone: zone, port: 25, config: func(c *config.Config) {
 		c.Delivery.Routes = []config.Route{{Domain: "store.test", To: "lmtp://" + server.Addr()}}
@@ -254,6 +268,7 @@ func TestLMTP(t *testing.T) {
 }
 
 func TestSandboxLeavesByRouteOnly(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), config: func(c *config.Config) {
 		c.Sandbox = true

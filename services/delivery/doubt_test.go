@@ -15,21 +15,8 @@ import (
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/smtptest"
+	"github.com/postrider/postrider/shared/timetest"
 )
-
-// until polls a condition for as long as a slow machine may take.
-func (r *rig) until(what string, true_ func() bool) {
-	r.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for limit := time.After(60 * time.Second); !true_(); {
-		select {
-		case <-tick.C:
-		case <-limit:
-			r.t.Fatal("never came: " + what)
-		}
-	}
-}
 
 // entry writes what another worker says in the rota.
 func (r *rig) entry(partition int, owner string, e entry) {
@@ -71,7 +58,7 @@ func (r *rig) tenure(partition int) *tenure {
 // others waits until the tenure knows of so many.
 func (r *rig) others(te *tenure, living, dead int) {
 	r.t.Helper()
-	r.until(fmt.Sprintf("%d living, %d dead", living, dead), func() bool {
+	timetest.Await(r.t, fmt.Sprintf("%d living, %d dead", living, dead), func() bool {
 		l, d := te.rota.others(te.partition)
 		return len(l) == living && len(d) == dead
 	})
@@ -80,6 +67,7 @@ func (r *rig) others(te *tenure, living, dead int) {
 // A job that a worker had which was killed may have been sent. A job that a
 // worker handed back which ended cleanly was not.
 func TestRedeliveredAfterADeathIsAPossibleDuplicate(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true})
 	r.alone()
@@ -108,6 +96,7 @@ func TestRedeliveredAfterADeathIsAPossibleDuplicate(t *testing.T) {
 
 // A job that a living worker may have in hand waits until it has finished.
 func TestJobOfALivingPredecessorWaits(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true})
 	r.alone()
@@ -133,7 +122,7 @@ func TestJobOfALivingPredecessorWaits(t *testing.T) {
 	waits(redelivered, 1, 2)
 	waits(fired, 2, 1)
 	r.entry(p, "old", entry{Life: "before the bus forgot"})
-	r.until("the bus forgot", func() bool {
+	timetest.Await(r.t, "the bus forgot", func() bool {
 		l, _ := te.rota.others(p)
 		return len(l) == 1 && l[0].Life != te.life
 	})
@@ -160,6 +149,7 @@ func TestJobOfALivingPredecessorWaits(t *testing.T) {
 // Worker and bus are killed at the same moment: the bus has forgotten what it
 // had handed out, and the next worker does not send it as if nobody had.
 func TestWorkerAndBusKilled(t *testing.T) {
+	t.Parallel()
 	slow, err := smtptest.New(smtptest.Options{
 		Addrs: []string{"127.0.0.1:0"}, Hostname: "mx1.test", Transcripts: true, At: map[smtptest.Stage]string{smtptest.StageData: "pause-1h"},
 	})
@@ -180,7 +170,7 @@ func TestWorkerAndBusKilled(t *testing.T) {
 	if err := slow.WaitFor(t.Context(), func(c smtptest.Counts) bool { return c.Connections == 3 }); err != nil {
 		t.Fatal(err)
 	}
-	r.until("all are at the dot", func() bool { return lines(slow, "C: BDAT") >= 3 })
+	timetest.Await(r.t, "all are at the dot", func() bool { return lines(slow, "C: BDAT") >= 3 })
 	killed.Close() // what it does from now on, nobody knows
 	hangUp()
 	if err := <-served; err != nil {
@@ -236,10 +226,11 @@ func TestWorkerAndBusKilled(t *testing.T) {
 // The bus forgets alone: the worker that lives knows what it has in hand, and
 // neither sends it again nor doubts it.
 func TestOnlyTheBusForgets(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{At: map[smtptest.Stage]string{smtptest.StageData: "pause-5s"}})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("a@x.test"))
-	r.until("it is at the dot", func() bool { return lines(server, "C: BDAT") >= 1 })
+	timetest.Await(r.t, "it is at the dot", func() bool { return lines(server, "C: BDAT") >= 1 })
 	durable := lanes()[1].source(queue.PartitionOf("x.test"), nil).Durable
 	if err := r.bus.JS.DeleteConsumer(t.Context(), queue.StreamDeliver, durable); err != nil {
 		t.Fatal(err)
@@ -255,6 +246,7 @@ func TestOnlyTheBusForgets(t *testing.T) {
 
 // What the bus forgot is bounded by what a worker has in hand.
 func TestInheritanceIsBounded(t *testing.T) {
+	t.Parallel()
 	r := start(t, options{zone: zone, idle: true})
 	r.alone()
 	p := queue.PartitionOf("x.test")
@@ -294,13 +286,14 @@ func TestInheritanceIsBounded(t *testing.T) {
 // A worker that the others took for dead, and whose entry they forgot, writes
 // it again while it serves.
 func TestForgottenEntryIsWrittenAgain(t *testing.T) {
+	t.Parallel()
 	r := start(t, options{zone: zone, idle: true})
 	r.alone()
 	te := r.tenure(3)
 	if err := te.rota.kv.Delete(t.Context(), te.rota.key(3)); err != nil {
 		t.Fatal(err)
 	}
-	r.until("its entry is there again", func() bool { return len(r.served()) == 1 })
+	timetest.Await(r.t, "its entry is there again", func() bool { return len(r.served()) == 1 })
 	memory := newMemory()
 	memory.begin(&event.Job{ID: "x", Destination: "x.test"}, queue.Message{Seq: 1, Delivered: 1}, te)
 	memory.mark(&event.Job{ID: "x"}, false)

@@ -132,6 +132,7 @@ func TestJobOfALowerDriveIsDropped(t *testing.T) {
 // While LEDGER is not what it was, nothing is sent; when a person has confirmed
 // it, everything goes on by itself.
 func TestNothingWhileTheLedgerIsRolledBack(t *testing.T) {
+	t.Parallel()
 	server := smtptest.Start(t, smtptest.Options{})
 	r := start(t, options{idle: true, config: routeTo(server)})
 	end, err := r.bus.LedgerEnd(t.Context())
@@ -159,6 +160,7 @@ func TestNothingWhileTheLedgerIsRolledBack(t *testing.T) {
 
 // A new epoch begins when nothing is in hand any more that was begun before.
 func TestNewEpoch(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{At: map[smtptest.Stage]string{smtptest.StagePredata: "pause-1h"}, Without: []string{"CHUNKING"}})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true})
 	r.worker.settings.grace = 500 * time.Millisecond

@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/smtp"
 	"github.com/postrider/postrider/shared/smtptest"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 const body = "From: prn@campus.test\r\nMessage-ID: <1@campus.test>\r\n\r\n.a dot\r\nend\r\n"
@@ -260,15 +261,7 @@ func (r *rig) stored(stream string) int {
 // drained waits until DELIVER is empty: every job is acknowledged.
 func (r *rig) drained() {
 	r.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for range 500 {
-		if r.stored(queue.StreamDeliver) == 0 {
-			return
-		}
-		<-tick.C
-	}
-	r.t.Fatalf("%d jobs are left", r.stored(queue.StreamDeliver))
+	timetest.Await(r.t, "no job is left", func() bool { return r.stored(queue.StreamDeliver) == 0 })
 }
 
 // served are the keys of the rota.

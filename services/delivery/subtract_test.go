@@ -15,6 +15,7 @@ import (
 // the job behind. Whoever gets it sends only to those whom LEDGER does not
 // know to be settled, and asks for the reports that are not written.
 func TestSettledByAnother(t *testing.T) {
+	t.Parallel()
 	server := smtptest.Start(t, smtptest.Options{})
 	r := start(t, options{idle: true, config: routeTo(server)})
 	job := r.job("done@example.test", "refused@example.test", "open@example.test")
@@ -45,6 +46,7 @@ func TestSettledByAnother(t *testing.T) {
 
 // Nothing is sent before LEDGER was read to its end.
 func TestNothingBeforeTheLedgerIsRead(t *testing.T) {
+	t.Parallel()
 	r := start(t, options{idle: true})
 	s := &subtraction{memory: newMemory(), settled: r.bus.NewSettled()} // nobody reads
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -64,6 +66,7 @@ func routeTo(mx *smtptest.MX) func(*config.Config) {
 // A run that was killed after one failure left another recipient to the next,
 // who fails, too: each failure has its record and its report.
 func TestFailureAfterAFailure(t *testing.T) {
+	t.Parallel()
 	server := smtptest.Start(t, smtptest.Options{})
 	r := start(t, options{idle: true, config: routeTo(server)})
 	r.alone()
@@ -91,6 +94,7 @@ func TestFailureAfterAFailure(t *testing.T) {
 // A schedule may fire twice, and an earlier copy of a job may lie beside a
 // later one: nobody gets a second message, whoever handles them.
 func TestCopiesOfOneJob(t *testing.T) {
+	t.Parallel()
 	server := smtptest.Start(t, smtptest.Options{})
 	r := start(t, options{idle: true, config: routeTo(server)})
 	r.alone()

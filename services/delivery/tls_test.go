@@ -34,6 +34,7 @@ func certified(t *testing.T, name string) (smtptest.Options, options) {
 }
 
 func TestNeverInClearWhereTLSIsRequired(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		mx   smtptest.Options
@@ -45,6 +46,7 @@ func TestNeverInClearWhereTLSIsRequired(t *testing.T) {
 	} {
 		for _, level := range []config.TLSLevel{config.TLSEncrypt, config.TLSVerify} {
 			t.Run(tt.name+"/"+string(level), func(t *testing.T) {
+				t.Parallel()
 				server := mx(t, 1, 0, tt.mx)
 				r := start(t, options{zone: zone, port: server.Port(), config: required(level)})
 				rec := r.await(r.submit(r.job("a@x.test")), event.Delayed)
@@ -60,6 +62,7 @@ func TestNeverInClearWhereTLSIsRequired(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	server, o := certified(t, "mx1.test")
 	started := mx(t, 1, 0, server)
 	o.port, o.config = started.Port(), required(config.TLSVerify)
@@ -71,6 +74,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyRefusesTheWrongCertificate(t *testing.T) {
+	t.Parallel()
 	server, o := certified(t, "elsewhere.test")
 	started := mx(t, 1, 0, server)
 	o.port, o.config = started.Port(), required(config.TLSVerify)
@@ -82,6 +86,7 @@ func TestVerifyRefusesTheWrongCertificate(t *testing.T) {
 }
 
 func TestEncryptTakesAnyCertificate(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), config: required(config.TLSEncrypt)})
 	rec := r.await(r.submit(r.job("a@x.test")), event.Delivered)
@@ -91,6 +96,7 @@ func TestEncryptTakesAnyCertificate(t *testing.T) {
 }
 
 func TestDANEFailsClosed(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), config: required(config.TLSDANE)})
 	rec := r.await(r.submit(r.job("a@x.test")), event.Delayed)
@@ -101,6 +107,7 @@ func TestDANEFailsClosed(t *testing.T) {
 
 // Where TLS is a bonus, a broken one does not stop the mail.
 func TestOpportunisticFallsBackToClear(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		at   map[smtptest.Stage]string
@@ -109,6 +116,7 @@ func TestOpportunisticFallsBackToClear(t *testing.T) {
 		{"broken", map[smtptest.Stage]string{smtptest.StageTLS: "drop"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			server := mx(t, 1, 0, smtptest.Options{At: tt.at})
 			r := start(t, options{zone: zone, port: server.Port()})
 			rec := r.await(r.submit(r.job("a@x.test")), event.Delivered)
@@ -123,6 +131,7 @@ func TestOpportunisticFallsBackToClear(t *testing.T) {
 }
 
 func TestRouteWithImplicitTLSAndCredentials(t *testing.T) {
+	t.Parallel()
 	server, o := certified(t, "gw.test")
 	server.ImplicitTLS, server.User, server.Password = true, "relay", "secret"
 	started := mx(t, 1, 0, server)

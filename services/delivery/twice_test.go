@@ -22,6 +22,7 @@ func message(j *event.Job, seq, delivered uint64) queue.Message {
 }
 
 func TestLostReplyToTheDot(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.submit(r.job("once-drop-after-dot@x.test"))
@@ -39,6 +40,7 @@ func TestLostReplyToTheDot(t *testing.T) {
 }
 
 func TestHandledTwice(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true, config: func(c *config.Config) {
 		c.Delivery.Retry = []config.Duration{config.Duration(time.Hour)}
@@ -64,6 +66,7 @@ func TestHandledTwice(t *testing.T) {
 // What another process settled is told by identities: storing it again
 // changes nothing.
 func TestStoredTwice(t *testing.T) {
+	t.Parallel()
 	r := start(t, options{zone: zone, idle: true})
 	j := r.job("a@x.test", "b@x.test", "c@x.test")
 	at := witness{mta: "mx"}
@@ -84,6 +87,7 @@ func TestStoredTwice(t *testing.T) {
 }
 
 func TestLapsedWorkerSendsNoDot(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true})
 	r.alone()
@@ -107,6 +111,7 @@ func TestLapsedWorkerSendsNoDot(t *testing.T) {
 }
 
 func TestContentIsGone(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true, config: func(c *config.Config) {
 		c.Delivery.Retry = []config.Duration{config.Duration(time.Hour)}
@@ -135,6 +140,7 @@ func TestContentIsGone(t *testing.T) {
 }
 
 func TestUnreadableJob(t *testing.T) {
+	t.Parallel()
 	r := start(t, options{zone: zone, idle: true})
 	if err := r.worker.handle(t.Context(), queue.Message{Data: []byte("{")}, nil); err == nil {
 		t.Error("no error")
@@ -144,6 +150,7 @@ func TestUnreadableJob(t *testing.T) {
 // What a stopping worker cuts short is handed back at once, counts as no
 // attempt, and leaves no doubt.
 func TestStoppedBeforeTheDot(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{At: map[smtptest.Stage]string{smtptest.StagePredata: "pause-1h"}, Without: []string{"CHUNKING"}})
 	r := start(t, options{zone: zone, port: server.Port(), idle: true})
 	r.worker.settings.grace = 100 * time.Millisecond
@@ -175,6 +182,7 @@ func TestStoppedBeforeTheDot(t *testing.T) {
 }
 
 func TestOneDestinationDoesNotHoldUpAnother(t *testing.T) {
+	t.Parallel()
 	// All destinations are in one partition, and one of them answers RCPT late.
 	slow := "x.test"
 	fast := ""
@@ -220,6 +228,7 @@ func TestOneDestinationDoesNotHoldUpAnother(t *testing.T) {
 }
 
 func TestSessionsAreReused(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port(), config: func(c *config.Config) { c.Delivery.Connections = 2 }})
 	var all []*event.Job
@@ -242,6 +251,7 @@ func TestSessionsAreReused(t *testing.T) {
 }
 
 func TestIdleSessionThatIsGoneCostsNoAttempt(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{MaxTransactions: 1})
 	r := start(t, options{zone: zone, port: server.Port()})
 	for range 3 {
@@ -252,6 +262,7 @@ func TestIdleSessionThatIsGoneCostsNoAttempt(t *testing.T) {
 }
 
 func TestAlertLane(t *testing.T) {
+	t.Parallel()
 	server := mx(t, 1, 0, smtptest.Options{})
 	r := start(t, options{zone: zone, port: server.Port()})
 	j := r.job("greylist@x.test")

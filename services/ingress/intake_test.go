@@ -13,22 +13,8 @@ import (
 	"github.com/postrider/postrider/shared/natsd"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
+	"github.com/postrider/postrider/shared/timetest"
 )
-
-// await waits until something holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: it never came to that", what)
-		}
-	}
-}
 
 // ready waits until ingress is ready or, with a text, until it says that it is
 // not for that.
@@ -40,7 +26,7 @@ func (r *rig) ready(why string) {
 			r.t.Logf("it says %v", err)
 		}
 	}()
-	await(r.t, "not ready for "+why, func() bool {
+	timetest.Await(r.t, "not ready for "+why, func() bool {
 		err = r.group.Check()
 		return err == nil && why == "" || err != nil && why != "" && strings.Contains(err.Error(), why)
 	})
@@ -92,7 +78,7 @@ func TestIntakeStops(t *testing.T) {
 	c.say("RSET", "250")
 	r.fill(16 << 20)
 	r.ready("")
-	await(t, "the size is counted in", func() bool {
+	timetest.Await(t, "the size is counted in", func() bool {
 		asks := r.dial(campus) // each in a session of its own: many commands without mail end one
 		defer asks.conn.Close()
 		asks.say("EHLO prn", "250")

@@ -130,6 +130,7 @@ func TestBalance(t *testing.T) {
 
 // TestBalanceWaits: work in flight is waited for, not reported.
 func TestBalanceWaits(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	start(t, bus, t.TempDir())
@@ -150,6 +151,7 @@ func TestBalanceWaits(t *testing.T) {
 
 // TestBalanceRows: rows are by owner and destination.
 func TestBalanceRows(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	physics := func(r *event.Record) { r.Message.Owner = "physics" }
@@ -173,6 +175,7 @@ func TestBalanceRows(t *testing.T) {
 // TestBalanceTrimmed: what happened before the first record that LEDGER still
 // has is not held against it.
 func TestBalanceTrimmed(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	s.record(accepted("OLD", "a@example.org"))

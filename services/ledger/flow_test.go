@@ -105,6 +105,7 @@ func (r relay) bounce(ctx context.Context, m queue.Message) error {
 // TestBalanceUnderTraffic: while mail flows through every stream, every single
 // count balances; when it has flowed off, it is all settled.
 func TestBalanceUnderTraffic(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	start(t, bus, t.TempDir())

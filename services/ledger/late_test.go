@@ -19,6 +19,7 @@ func late(id string) event.Record {
 // marked when it turns out to be there, whichever record comes first. Of one
 // that is not there the books have nothing.
 func TestLate(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	s.record(late("BEFORE"))
@@ -48,6 +49,7 @@ func TestLate(t *testing.T) {
 
 // TestCanary: what lies in MAIL to show that it stores is no mail.
 func TestCanary(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	id := mail.NewQueueIDs().Next()

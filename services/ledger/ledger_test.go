@@ -42,6 +42,7 @@ func history(s script, from, to_ int) {
 }
 
 func TestExportFields(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	s.record(accepted("LATE", "a@example.org"))
@@ -97,6 +98,7 @@ func TestExportFields(t *testing.T) {
 }
 
 func TestExportFilter(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	history(s, 0, 20)
@@ -132,6 +134,7 @@ func TestExportFilter(t *testing.T) {
 // TestExportMany: more rows than fit a window of parts, and a message with
 // more recipients than fit a page.
 func TestExportMany(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	const messages, recipients = 4, 1300
@@ -162,6 +165,7 @@ func TestExportMany(t *testing.T) {
 // TestResume: a service that was stopped goes on from its checkpoint, and one
 // whose file is gone makes the same again. So does another instance.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s, dir := script{t, bus}, t.TempDir()
 	history(s, 0, 100)
@@ -216,6 +220,7 @@ func checkTally(t *testing.T, dir string) {
 }
 
 func TestTwoInstances(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	history(s, 0, 60)
@@ -243,6 +248,7 @@ func TestTwoInstances(t *testing.T) {
 
 // TestOneFile: two instances do not share a file.
 func TestOneFile(t *testing.T) {
+	t.Parallel()
 	bus, dir := queuetest.Start(t), t.TempDir()
 	start(t, bus, dir)
 	env := &service.Env{Config: &config.Config{Relay: config.Relay{Data: dir}}, Bus: bus, Log: queuetest.Log(t), Metrics: prometheus.NewRegistry()}
@@ -255,6 +261,7 @@ func TestOneFile(t *testing.T) {
 // TestOtherStream: an index of another LEDGER is made again, also when it
 // happens while the service runs.
 func TestOtherStream(t *testing.T) {
+	t.Parallel()
 	bus, dir := queuetest.Start(t), t.TempDir()
 	s := script{t, bus}
 	history(s, 0, 10)
@@ -278,11 +285,13 @@ func TestOtherStream(t *testing.T) {
 
 // TestDamagedFile: a file that is no index is replaced.
 func TestDamagedFile(t *testing.T) {
+	t.Parallel()
 	for name, content := range map[string]string{
 		"no database": strings.Repeat("This is not a database. ", 1000),
 		"empty":       "",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			bus, dir := queuetest.Start(t), t.TempDir()
 			history(script{t, bus}, 0, 5)
 			if err := os.WriteFile(filepath.Join(dir, "ledger.db"), []byte(content), 0o600); err != nil {
@@ -321,6 +330,7 @@ func TestOtherVersion(t *testing.T) {
 
 // TestUnreadable: a record that cannot be read is counted and passed over.
 func TestUnreadable(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	history(s, 0, 1)
@@ -342,6 +352,7 @@ func TestUnreadable(t *testing.T) {
 
 // TestNobodyAnswers: without a ledger there is an error at once.
 func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	if _, err := books.Client(bus).Status(t.Context()); !errors.Is(err, books.ErrUnreachable) {
 		t.Errorf("got %v", err)
@@ -350,6 +361,7 @@ func TestNobodyAnswers(t *testing.T) {
 
 // TestBehind: an export does not show old books as if they were current.
 func TestBehind(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	history(script{t, bus}, 0, 1)
 	l := &Ledger{bus: bus, position: newPosition()}
@@ -362,6 +374,7 @@ func TestBehind(t *testing.T) {
 
 // TestStreamReplacedWhileRunning: the follower notices that LEDGER is another.
 func TestStreamReplacedWhileRunning(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	history(s, 0, 3)

@@ -1,19 +1,12 @@
 package ledger
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/event"
@@ -22,227 +15,10 @@ import (
 	"github.com/postrider/postrider/shared/queuetest"
 )
 
-const keepLedger = 400 * 24 * time.Hour
-
-// recoveryRig is recovery without the loop around it.
-type recoveryRig struct {
-	script
-	*recovery
-	ids  *mail.QueueIDs
-	stop func()
-}
-
-func newRecoveryRig(t *testing.T, bus *queue.Bus, dir string) *recoveryRig {
-	t.Helper()
-	for n := range queue.Shards {
-		consumer(t, bus, queue.MailStream(n), policyDurable, "")
-	}
-	for _, lane := range admittedLanes {
-		consumer(t, bus, queue.StreamAdmitted, signerDurable+string(lane), "admitted."+string(lane)+".*")
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	l := &Ledger{
-		bus: bus, log: queuetest.Log(t), dir: dir, instance: "test", position: newPosition(), metrics: newMetrics(prometheus.NewRegistry()),
-		ensure: func(ctx context.Context) error { return queue.Ensure(ctx, bus.JS, 1, keepLedger) },
-	}
-	if err := errors.Join(l.open(ctx), l.compare(ctx)); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- l.keep(ctx) }()
-	r := &recoveryRig{script: script{t, bus}, ids: mail.NewQueueIDs(), recovery: &recovery{Ledger: l, one: make(chan struct{}, 1)}}
-	stopped := false
-	r.stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		l.index.close()
-	}
-	t.Cleanup(r.stop)
-	return r
-}
-
-// consumer is a durable that has acknowledged everything there is.
-func consumer(t testing.TB, bus *queue.Bus, stream, durable, filter string) {
-	t.Helper()
-	var last uint64
-	s, err := bus.JS.Stream(t.Context(), stream)
-	if err == nil {
-		m, none := s.GetLastMsgForSubject(t.Context(), cmp.Or(filter, ">"))
-		if none == nil {
-			last = m.Sequence
-		}
-	}
-	c, failed := bus.JS.CreateOrUpdateConsumer(t.Context(), stream, jetstream.ConsumerConfig{Durable: durable, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy})
-	for err = errors.Join(err, failed); err == nil && c.CachedInfo().AckFloor.Stream < last; {
-		var m jetstream.Msg
-		if m, err = c.Next(); err == nil {
-			err = m.DoubleAck(t.Context())
-		}
-		if err == nil {
-			_, err = c.Info(t.Context())
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// store stores a message in MAIL, and has policy let go of it.
-func (r *recoveryRig) store(rcpts ...string) *letterbox {
-	r.t.Helper()
-	m := &letterbox{id: r.ids.Next(), rcpts: rcpts}
-	m.ref = r.mail(string(m.id), rcpts...)
-	consumer(r.t, r.script.bus, m.ref.Stream, policyDurable, "")
-	return m
-}
-
-// accept stores a message and has policy enter it in the books.
-func (r *recoveryRig) accept(rcpts ...string) *letterbox {
-	r.t.Helper()
-	m := r.store(rcpts...)
-	r.record(with(accepted(string(m.id), rcpts...), func(e *event.Record) { e.Message.Content = m.ref }))
-	return m
-}
-
-// letterbox is a message that a test has stored.
-type letterbox struct {
-	id    mail.QueueID
-	ref   event.ContentRef
-	rcpts []string
-}
-
-// failed records that a message failed, as delivery does, and returns what
-// delivery then asks bounce for.
-func (r *recoveryRig) failed(m *letterbox, reason string) *event.Failure {
-	r.t.Helper()
-	rec := with(outcome(event.Failed, string(m.id), 2, said(m.rcpts[0], 550, "unknown")), func(e *event.Record) { e.Reason, e.Drive = reason, 1 })
-	r.record(rec)
-	f := &event.Failure{
-		Schema: event.Schema, Kind: event.KindFailed, ID: event.AttemptID(rec.Job, 2, 1), QueueID: m.id, AcceptedAt: noon, At: rec.At,
-		Env:       mail.Envelope{ReversePath: accepted("", m.rcpts...).Message.ReversePath, Recipients: envelope(m.rcpts[0]).Recipients},
-		MessageID: "<" + string(m.id) + "@campus.test>", Content: event.ContentRef{Stream: m.ref.Stream, Seq: m.ref.Seq, Size: 1000},
-		Recipients: rec.Recipients, Device: "prn-1", Owner: "chem",
-	}
-	if reason != "" {
-		f.Kind = event.KindExpired
-	}
-	return f
-}
-
-// recover looks as the leader does.
-func (r *recoveryRig) recover() {
-	r.t.Helper()
-	if err := r.look(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// planned is the plan as it is asked for.
-func (r *recoveryRig) planned() *books.Plan {
-	r.t.Helper()
-	_, plan, err := r.plan(r.t.Context())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return plan
-}
-
-// confirm carries the plan out that was read.
-func (r *recoveryRig) confirm(plan *books.Plan) {
-	r.t.Helper()
-	p, now, err := r.plan(r.t.Context())
-	if err == nil && now.ID != plan.ID {
-		r.t.Fatalf("plan changed from %s to %s", plan.ID, now.ID)
-	}
-	if err == nil {
-		err = r.carryOut(r.t.Context(), p, "ann", func(int, int) {})
-	}
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// messages are what a stream holds.
-func (r *recoveryRig) messages(stream string) (out [][]byte) {
-	r.t.Helper()
-	err := r.script.bus.List(r.t.Context(), stream, "", 0, func(m *jetstream.RawStreamMsg) error {
-		out = append(out, m.Data)
-		return nil
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return out
-}
-
-// admittedEvents are the events of ADMITTED.
-func (r *recoveryRig) admittedEvents() (out []*event.Admitted) {
-	r.t.Helper()
-	for _, data := range r.messages(queue.StreamAdmitted) {
-		e, err := event.Decode[event.Admitted](data)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		out = append(out, e)
-	}
-	return out
-}
-
-func addresses(e mail.Envelope) (out []string) {
-	for _, rcpt := range e.Recipients {
-		out = append(out, rcpt.Address.String())
-	}
-	return out
-}
-
-// rollBack makes LEDGER anew with the first records that it had.
-func (r *recoveryRig) rollBack(keep int) {
-	r.t.Helper()
-	js := r.script.bus.JS
-	records := r.messages(queue.StreamLedger)
-	if err := js.DeleteStream(r.t.Context(), queue.StreamLedger); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := queue.Ensure(r.t.Context(), js, 1, keepLedger); err != nil {
-		r.t.Fatal(err)
-	}
-	for _, data := range records[:keep] {
-		records, err := event.DecodeRecords(data)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		for _, rec := range records {
-			r.record(*rec)
-		}
-	}
-}
-
-// states are the states of the recipients of a message, by address.
-func (r *recoveryRig) states(id mail.QueueID) map[string]string {
-	r.t.Helper()
-	if _, err := r.caughtUp(r.t.Context()); err != nil {
-		r.t.Fatal(err)
-	}
-	rows, err := r.index.rows(r.t.Context(), "SELECT "+messageColumns+", "+recipientColumns+" FROM recipients r CROSS JOIN messages m ON m.id = r.message WHERE m.queue_id = ?", []any{string(id)})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	out := map[string]string{}
-	for _, p := range rows {
-		out[p.address] = books.States[p.state]
-	}
-	return out
-}
-
 // TestDrive: what is in no stream and has no end is driven again, for all who
 // wait, under the next number; what is somewhere is not.
 func TestDrive(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	m := r.accept("a@example.org", "b@example.org", "c@example.com", "d@example.com")
@@ -286,6 +62,7 @@ func TestDrive(t *testing.T) {
 
 // TestDriveTwice: the same step done twice is one drive.
 func TestDriveTwice(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	lost, failed := r.accept("a@example.org"), r.accept("b@example.org")
@@ -321,6 +98,7 @@ func TestDriveTwice(t *testing.T) {
 // and what expired; where the report is in the books or in MAIL, only the
 // record is written that says so.
 func TestReportAgain(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	failed, expired, written, waiting := r.accept("a@example.org"), r.accept("b@example.org"), r.accept("c@example.org"), r.accept("d@example.org")
@@ -358,6 +136,7 @@ func TestReportAgain(t *testing.T) {
 
 // TestGone: without its content a message is not driven, and that is said.
 func TestGone(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	m := r.accept("a@example.org")
@@ -382,6 +161,7 @@ func TestGone(t *testing.T) {
 
 // TestKept: a content that was moved to KEEP is driven.
 func TestKept(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	m := r.accept("a@example.org")
@@ -404,6 +184,7 @@ func TestKept(t *testing.T) {
 // TestHeld: more than 100 messages wait for a person; what was not planned
 // then is not driven with them.
 func TestHeld(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	for n := range books.MaxUnconfirmed + 1 {
@@ -436,131 +217,9 @@ func TestHeld(t *testing.T) {
 	}
 }
 
-// TestRolledBack: LEDGER is made anew with fewer records. Nothing moves before
-// a person has confirmed; then the books know again what they knew.
-func TestRolledBack(t *testing.T) {
-	bus, dir := queuetest.Start(t), t.TempDir()
-	r := newRecoveryRig(t, bus, dir)
-	before := r.accept("a@example.org", "b@example.org")
-	kept := len(r.messages(queue.StreamLedger))
-	r.record(outcome(event.Delivered, string(before.id), 1, said("a@example.org", 250, "ok")))
-	after := r.accept("c@example.org", "d@example.org")
-	r.record(outcome(event.Delivered, string(after.id), 1, said("c@example.org", 250, "ok")))
-	r.job(string(before.id), time.Hour, "b@example.org")
-	purged := r.accept("e@example.org")
-	if _, err := r.caughtUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := bus.MarkLedger(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := bus.JS.Stream(t.Context(), purged.ref.Stream)
-	if err == nil {
-		err = s.DeleteMsg(t.Context(), purged.ref.Seq)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.stop()
-	r.rollBack(kept)
-
-	r = newRecoveryRig(t, bus, dir)
-	if err := bus.CheckLedger(t.Context()); !errors.Is(err, queue.ErrRolledBack) {
-		t.Fatalf("LEDGER was checked: %v", err)
-	}
-	r.recover()
-	if n := len(r.admittedEvents()); n != 0 {
-		t.Fatalf("%d were driven unasked", n)
-	}
-	plan := r.planned()
-	for action, want := range map[books.Action]int{
-		books.ActionEnter: 2, books.ActionSettle: 2, books.ActionDrive: 1, books.ActionGone: 1, books.ActionResume: 1, books.ActionReport: 0,
-	} {
-		if got := plan.Of(action).Recipients; got != want {
-			t.Errorf("%s %d recipients, want %d: %s", action, got, want, asJSON(t, plan))
-		}
-	}
-	if len(plan.Evidence) != 1 || plan.Evidence[0].Problem != "" || plan.RolledBack == "" {
-		t.Errorf("evidence %+v", plan.Evidence)
-	}
-	r.confirm(plan)
-	if err := bus.CheckLedger(t.Context()); err != nil {
-		t.Errorf("LEDGER after it was confirmed: %v", err)
-	}
-	if got := r.admittedEvents(); len(got) != 1 || got[0].QueueID != after.id || !slices.Equal(addresses(got[0].Env), []string{"d@example.org"}) {
-		t.Errorf("driven %+v", got)
-	}
-	if got := r.states(after.id); got["c@example.org"] != "delivered" || got["d@example.org"] != "queued" {
-		t.Errorf("states %v", got)
-	}
-	if got := r.states(before.id); got["a@example.org"] != "delivered" || got["b@example.org"] != "queued" {
-		t.Errorf("states %v", got)
-	}
-	b, err := r.balance(t.Context(), books.BalanceQuestion{Wait: time.Nanosecond})
-	if err != nil || !b.Balances() {
-		t.Errorf("balance %s, %v", asJSON(t, b), err)
-	}
-	if plan := r.planned(); plan.ID != "" {
-		t.Errorf("a plan is left: %s", asJSON(t, plan))
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "ledger-*.db"))
-	if len(files) != 1 {
-		t.Errorf("evidence %v", files)
-	}
-}
-
-// TestRolledBackAlone: without an earlier index, and without a mark that was
-// restored with it, the plan says what would be sent again.
-func TestRolledBackAlone(t *testing.T) {
-	bus, dir := queuetest.Start(t), t.TempDir()
-	r := newRecoveryRig(t, bus, dir)
-	m, waiting := r.accept("a@example.org"), r.accept("b@example.org")
-	r.record(outcome(event.Delivered, string(m.id), 1, said("a@example.org", 250, "ok")))
-	r.job(string(waiting.id), time.Hour, "b@example.org")
-	if err := bus.MarkLedger(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r.stop()
-	os.Remove(filepath.Join(dir, "ledger.db"))
-	r.rollBack(2)
-	r = newRecoveryRig(t, bus, dir)
-	plan := r.planned()
-	if plan.Held == "" || plan.Of(books.ActionDrive).Recipients != 1 || plan.Of(books.ActionDrive).Examples[0].QueueID != m.id ||
-		plan.Of(books.ActionResume).Recipients != 1 || len(plan.Evidence) != 0 {
-		t.Errorf("plan %s", asJSON(t, plan))
-	}
-}
-
-// TestAccused: the index alone knows that LEDGER was rolled back, since the
-// mark was with it; an index that slept through it does not accuse again.
-func TestAccused(t *testing.T) {
-	bus, dir, other := queuetest.Start(t), t.TempDir(), t.TempDir()
-	r := newRecoveryRig(t, bus, dir)
-	sleeper := newRecoveryRig(t, bus, other)
-	r.accept("a@example.org")
-	for _, x := range []*recoveryRig{r, sleeper} {
-		if _, err := x.caughtUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		x.stop()
-	}
-	r.rollBack(0)
-	if err := bus.MarkLedger(t.Context()); err != nil { // the first mark there is
-		t.Fatal(err)
-	}
-	r = newRecoveryRig(t, bus, dir)
-	if err := bus.CheckLedger(t.Context()); !errors.Is(err, queue.ErrRolledBack) {
-		t.Fatalf("nobody was told: %v", err)
-	}
-	r.confirm(r.planned())
-	newRecoveryRig(t, bus, other)
-	if err := bus.CheckLedger(t.Context()); err != nil {
-		t.Errorf("after it was confirmed: %v", err)
-	}
-}
-
 // TestStreamsReplaced: a stream that is deleted while services run comes back.
 func TestStreamsReplaced(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	for _, want := range []bool{false, true, false} {
@@ -582,6 +241,7 @@ func TestStreamsReplaced(t *testing.T) {
 // TestRecoverQuestion: who leads answers; a plan that has changed is not
 // carried out.
 func TestRecoverQuestion(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := newRecoveryRig(t, bus, t.TempDir())
 	for n := range books.MaxUnconfirmed + 1 {

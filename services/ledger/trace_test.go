@@ -23,6 +23,7 @@ func trace(t *testing.T, bus *queue.Bus, text string) *books.Trace {
 }
 
 func TestTraceFinds(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	id := mail.NewQueueIDs().Next()
@@ -64,6 +65,7 @@ func TestTraceFinds(t *testing.T) {
 }
 
 func TestTraceTimeline(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	s.record(accepted("M", "a@example.org"))
@@ -90,6 +92,7 @@ func TestTraceTimeline(t *testing.T) {
 
 // TestTracePosition: whoever is not settled is somewhere.
 func TestTracePosition(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	const ready, later, report, admitted, lost = "r@example.org", "l@example.com", "f@example.org", "a@example.net", "x@example.net"
@@ -117,6 +120,7 @@ func TestTracePosition(t *testing.T) {
 
 // TestTraceArriving: a message can be traced from its 250 on.
 func TestTraceArriving(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	ids := mail.NewQueueIDs()
@@ -137,6 +141,7 @@ func TestTraceArriving(t *testing.T) {
 
 // TestTraceMany: an address of a busy sender lists the newest messages only.
 func TestTraceMany(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := script{t, bus}
 	for n := range books.MaxTrace + 5 {

@@ -11,25 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/postrider/postrider/shared/timetest"
 )
-
-// patience is how long a test waits before it calls a server hung.
-const patience = 30 * time.Second
-
-// await waits until something holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: it never came to that", what)
-		}
-	}
-}
 
 // A failed write stops a stream until the server is started again. Clients of
 // both kinds find the next one by themselves, at the same address.
@@ -53,16 +37,16 @@ func TestStartsAgainAfterAWriteError(t *testing.T) {
 	}
 	first := s.current.Load()
 	first.Errorf("JetStream stream 'KEPT' critical %s: no space left on device", writeError)
-	await(t, "trouble is told", func() bool { return s.Check() != nil })
+	timetest.Await(t, "trouble is told", func() bool { return s.Check() != nil })
 	if err := s.Check(); err != nil && !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("says %v", err)
 	}
-	await(t, "another server serves", func() bool { ns := s.current.Load(); return ns != nil && ns != first && s.Check() == nil })
+	timetest.Await(t, "another server serves", func() bool { ns := s.current.Load(); return ns != nil && ns != first && s.Check() == nil })
 	if written, err := ReadAccess(filepath.Dir(s.file)); err != nil || written != access || s.Access() != access || s.current.Load().ClientURL() != access.URL {
 		t.Errorf("now at %+v, bus.json says %+v %v; before %+v", s.Access(), written, err, access)
 	}
 	for i, nc := range clients {
-		await(t, "clients are back", nc.IsConnected)
+		timetest.Await(t, "clients are back", nc.IsConnected)
 		js, err := jetstream.New(nc)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +68,7 @@ func TestStartsAgainWithoutJetStream(t *testing.T) {
 	if err := first.ShutdownJetStream(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "another server serves", func() bool { ns := s.current.Load(); return ns != nil && ns != first && s.Check() == nil })
+	timetest.Await(t, "another server serves", func() bool { ns := s.current.Load(); return ns != nil && ns != first && s.Check() == nil })
 	if n := keep(t, s); n != 2 {
 		t.Errorf("%d messages", n)
 	}
@@ -103,7 +87,7 @@ func TestStartsAgainOnlyWithEverything(t *testing.T) {
 	s.stop() // the test does what the watch would
 	healed := make(chan bool, 1)
 	go func() { healed <- s.heal(ctx, "test", time.Millisecond) }()
-	await(t, "a start fails", func() bool {
+	timetest.Await(t, "a start fails", func() bool {
 		err := s.Check()
 		return err != nil && strings.Contains(err.Error(), ErrUnreadable.Error())
 	})

@@ -14,6 +14,7 @@ import (
 // A consumer, and a whole stream, that vanish while a worker runs are no end of
 // its work.
 func TestConsumerIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	source := queue.Source{Stream: queue.StreamReport, Durable: "worker", Concurrency: 4}
 	handled := make(chan string, 10)
@@ -75,6 +76,7 @@ func TestConsumerIsMadeAgain(t *testing.T) {
 // A derived stream that is made anew goes on beyond the one before, so that a
 // late acknowledgement hits nothing; also after the server was started again.
 func TestDerivedStreamsNeverRepeatASequence(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server := queuetest.Server(t, dir)
 	bus := queuetest.Connect(t, server)

@@ -11,25 +11,8 @@ import (
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
+	"github.com/postrider/postrider/shared/timetest"
 )
-
-// patience is how long a test waits before it calls something hung.
-const patience = 60 * time.Second
-
-// await waits until something holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: it never came to that", what)
-		}
-	}
-}
 
 // pulse watches a bus until the test ends.
 func pulse(t *testing.T, bus *queue.Bus, hush func() bool) *queue.Pulse {
@@ -59,7 +42,7 @@ func TestPulse(t *testing.T) {
 	t.Parallel()
 	bus := queuetest.Start(t)
 	p := pulse(t, bus, never)
-	await(t, "every shard acknowledges", func() bool { return p.Check() == nil })
+	timetest.Await(t, "every shard acknowledges", func() bool { return p.Check() == nil })
 	s, err := bus.JS.Stream(t.Context(), queue.MailStream(2))
 	if err != nil {
 		t.Fatal(err)
@@ -72,25 +55,26 @@ func TestPulse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the silence is noticed", func() bool {
+	timetest.Await(t, "the silence is noticed", func() bool {
 		err := p.Check()
 		return err != nil && strings.HasPrefix(err.Error(), "MAIL_2 does not acknowledge, although its server answers") && !strings.Contains(err.Error(), "MAIL_1")
 	})
 	if err := silence.Unsubscribe(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "nobody answers", func() bool {
+	timetest.Await(t, "nobody answers", func() bool {
 		err := p.Check()
 		return err != nil && strings.Contains(err.Error(), "no response from stream")
 	})
 	if _, err := bus.JS.CreateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "every shard acknowledges again", func() bool { return p.Check() == nil })
+	timetest.Await(t, "every shard acknowledges again", func() bool { return p.Check() == nil })
 }
 
 // Where mail is acknowledged no canary is needed; a store that is full is spared.
 func TestPulseIsQuiet(t *testing.T) {
+	t.Parallel()
 	for _, hush := range []bool{false, true} {
 		bus := queuetest.Start(t)
 		p := bus.NewPulse()
@@ -123,6 +107,7 @@ func TestPulseIsQuiet(t *testing.T) {
 }
 
 func TestPulseOfLostBus(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server := queuetest.Server(t, dir)
 	bus := queuetest.Connect(t, server)
@@ -130,9 +115,9 @@ func TestPulseOfLostBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := pulse(t, bus, never)
-	await(t, "every shard acknowledges", func() bool { return p.Check() == nil })
+	timetest.Await(t, "every shard acknowledges", func() bool { return p.Check() == nil })
 	server.Stop()
-	await(t, "the loss is noticed", func() bool {
+	timetest.Await(t, "the loss is noticed", func() bool {
 		err := p.Check()
 		return err != nil && err.Error() == "the bus is not connected"
 	})

@@ -19,6 +19,7 @@ import (
 // ahead, in turns: whoever is not read ahead for comes to its end as well, and
 // those that are closed early make room.
 func TestManyContentsSideBySide(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	want := random(1, 4*queue.MaxInline+17)
 	id := mail.NewQueueIDs().Next()
@@ -63,6 +64,7 @@ func TestManyContentsSideBySide(t *testing.T) {
 // TestContentErrorIsFinal: a reader that could not get one chunk does not go
 // on with the next.
 func TestContentErrorIsFinal(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	id := mail.NewQueueIDs().Next()
 	ref := store(t, bus, id, random(2, 5*queue.MaxInline))
@@ -85,6 +87,7 @@ func TestContentErrorIsFinal(t *testing.T) {
 
 // TestContentOfSmallPieces: the buffers of a content grow as it arrives.
 func TestContentOfSmallPieces(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ids := mail.NewQueueIDs()
 	for i, size := range []int{64 << 10, 64<<10 + 1, 256 << 10, 256<<10 + 1, queue.MaxInline - 1, queue.MaxInline, queue.MaxInline + 256<<10, queue.MaxInline + 256<<10 + 1} {

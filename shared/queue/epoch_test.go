@@ -13,6 +13,7 @@ import (
 
 // Everyone who begins an epoch begins one of his own.
 func TestNextEpoch(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	const all = 8
 	var mu sync.Mutex

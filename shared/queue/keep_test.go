@@ -16,7 +16,7 @@ import (
 )
 
 // message stores a content of that size.
-func message(t *testing.T, bus *queue.Bus, id mail.QueueID, size int) (event.ContentRef, []byte) {
+func message(t testing.TB, bus *queue.Bus, id mail.QueueID, size int) (event.ContentRef, []byte) {
 	t.Helper()
 	want := make([]byte, size)
 	rand.Read(want)
@@ -55,6 +55,7 @@ func purge(t *testing.T, bus *queue.Bus, stream string, opts ...jetstream.Stream
 // moved while it was read; keeping it twice is keeping it once; afterwards
 // nothing is left.
 func TestKeep(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ids := mail.NewQueueIDs()
 	for _, size := range []int{0, 10 << 10, queue.MaxInline, 5<<20 + 17} {
@@ -113,6 +114,7 @@ func TestKeep(t *testing.T) {
 // A copy that ended before its commit leaves chunks that nobody reads, and that
 // go with the rest.
 func TestKeepAfterACrash(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	id := mail.NewQueueIDs().Next()
 	ref, want := message(t, bus, id, 3<<20)
@@ -144,6 +146,7 @@ func TestKeepAfterACrash(t *testing.T) {
 
 // In a stream that was made anew, another message may lie at the sequence.
 func TestContentOfAnother(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ids := mail.NewQueueIDs()
 	ref, _ := message(t, bus, ids.Next(), 10)

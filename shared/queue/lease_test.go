@@ -9,6 +9,7 @@ import (
 
 // One of two leads; when it stops, the other does.
 func TestLead(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	leading := make(chan string)
 	lead := func(name string) (stop func()) {

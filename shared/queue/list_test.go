@@ -51,6 +51,7 @@ func jobs(t *testing.T, bus *queue.Bus) map[string]queue.JobEntry {
 }
 
 func TestListJobs(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	if got := jobs(t, bus); len(got) != 0 {
 		t.Fatalf("empty queue lists %v", got)
@@ -84,6 +85,7 @@ func TestListJobs(t *testing.T) {
 }
 
 func TestListStopsAtError(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	publishJob(t, bus, "A", 0)
 	publishJob(t, bus, "B", 0)
@@ -95,6 +97,7 @@ func TestListStopsAtError(t *testing.T) {
 }
 
 func TestListUnreadableJob(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	if _, err := bus.Publish(t.Context(), queue.ReadySubject(mail.LaneNormal, 0), "x", []byte("no job")); err != nil {
 		t.Fatal(err)
@@ -113,6 +116,7 @@ func TestListUnreadableJob(t *testing.T) {
 }
 
 func TestExpedite(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	publishJob(t, bus, "A", time.Hour)
 	publishJob(t, bus, "B", time.Hour)
@@ -142,6 +146,7 @@ func TestExpedite(t *testing.T) {
 }
 
 func TestExpediteMoved(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	publishJob(t, bus, "A", time.Hour)
 	listed := jobs(t, bus)["A"]

@@ -55,6 +55,7 @@ func (r ledgerRig) must(err error) {
 }
 
 func TestMark(t *testing.T) {
+	t.Parallel()
 	r := ledgerRig{t, queuetest.Start(t)}
 	r.check("without a mark", false)
 	r.must(r.bus.MarkLedger(t.Context()))
@@ -82,6 +83,7 @@ func TestMark(t *testing.T) {
 
 // TestAgrees: what a mark says is compared in each of its parts.
 func TestAgrees(t *testing.T) {
+	t.Parallel()
 	r := ledgerRig{t, queuetest.Start(t)}
 	r.write(3)
 	end, err := r.bus.LedgerEnd(t.Context())
@@ -121,6 +123,7 @@ func TestAgrees(t *testing.T) {
 // TestAccuse: who knows that LEDGER was further makes everybody know, unless
 // that was accepted since.
 func TestAccuse(t *testing.T) {
+	t.Parallel()
 	r := ledgerRig{t, queuetest.Start(t)}
 	r.write(3)
 	r.must(r.bus.MarkLedger(t.Context()))

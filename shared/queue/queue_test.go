@@ -19,9 +19,11 @@ import (
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 func TestPublishTwiceIsOnce(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	subject := queue.AdmittedSubject(mail.LaneNormal, 1)
 	first, err := bus.Publish(t.Context(), subject, "id", []byte("x"))
@@ -35,6 +37,7 @@ func TestPublishTwiceIsOnce(t *testing.T) {
 }
 
 func TestPublishSaysFull(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s, err := bus.JS.Stream(t.Context(), queue.MailStream(0))
 	if err != nil {
@@ -52,6 +55,7 @@ func TestPublishSaysFull(t *testing.T) {
 }
 
 func TestPublishSaysUnavailable(t *testing.T) {
+	t.Parallel()
 	server := queuetest.Server(t, t.TempDir())
 	bus := queuetest.Connect(t, server)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -63,6 +67,7 @@ func TestPublishSaysUnavailable(t *testing.T) {
 }
 
 func TestContentRoundTrip(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ids := mail.NewQueueIDs()
 	for _, size := range []int{0, 1, 10 << 10, queue.MaxInline, queue.MaxInline + 1, queue.MaxChunk + queue.MaxInline, 5<<20 + 17} {
@@ -100,6 +105,7 @@ func TestContentRoundTrip(t *testing.T) {
 type iotestReader struct{ io.Reader }
 
 func TestCommitTwiceStoresOnce(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	id := mail.NewQueueIDs().Next()
 	var seqs []uint64
@@ -120,6 +126,7 @@ func TestCommitTwiceStoresOnce(t *testing.T) {
 // What was never published leaves nothing behind; what was, or may have been,
 // keeps its chunks.
 func TestDiscardedContentIsDeleted(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ids := mail.NewQueueIDs()
 	stored := func(id mail.QueueID) uint64 {
@@ -144,16 +151,7 @@ func TestDiscardedContentIsDeleted(t *testing.T) {
 	}
 	before := stored(id)
 	w.Discard()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
-	for stored(id) > before-3 {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%d chunks are left of %d", stored(id), before)
-		}
-	}
+	timetest.Await(t, "the chunks of a discarded content go", func() bool { return stored(id) <= before-3 })
 	_, content, err := bus.Content(t.Context(), keptID, ref)
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +163,7 @@ func TestDiscardedContentIsDeleted(t *testing.T) {
 }
 
 func TestContentGone(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	_, _, err := bus.Content(t.Context(), "NONE", event.ContentRef{Stream: queue.MailStream(0), Seq: 7})
 	if !errors.Is(err, queue.ErrContentGone) {
@@ -173,6 +172,7 @@ func TestContentGone(t *testing.T) {
 }
 
 func TestWorkSettlesByError(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	for _, id := range []string{"good", "later", "panic", "ours"} {
 		if _, err := bus.Publish(t.Context(), queue.ReadySubject(mail.LaneNormal, 3), id, []byte(id)); err != nil {
@@ -217,6 +217,7 @@ func TestWorkSettlesByError(t *testing.T) {
 // A worker takes no more than it can handle: nothing is dropped on its way,
 // nothing waits in a buffer until it is delivered again.
 func TestWorkTakesEachOnce(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	const total = 500
 	subject := queue.ReadySubject(mail.LaneNormal, 5)
@@ -259,6 +260,7 @@ func TestWorkTakesEachOnce(t *testing.T) {
 }
 
 func TestWorkHandsBackOnStop(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	source := queue.Source{Stream: queue.StreamReport, Durable: "bounce", Concurrency: 1}
 	for _, id := range []string{"a", "b", "c"} {
@@ -298,6 +300,7 @@ func TestWorkHandsBackOnStop(t *testing.T) {
 }
 
 func TestPublishLaterArrives(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ready := queue.ReadySubject(mail.LaneAlert, queue.PartitionOf("x.test"))
 	_, err := bus.PublishLater(t.Context(), queue.LaterSubject("x.test", "J-0"), ready, "J-0/1", []byte("job"), time.Now().Add(time.Second))
@@ -319,6 +322,7 @@ func TestPublishLaterArrives(t *testing.T) {
 }
 
 func TestEnsureIsRepeatable(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	if err := queue.Ensure(t.Context(), bus.JS, 1, 24*time.Hour); err != nil {
 		t.Fatal(err)
@@ -330,6 +334,7 @@ func TestEnsureIsRepeatable(t *testing.T) {
 }
 
 func TestForgetWorkers(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	kv, err := bus.JS.KeyValue(t.Context(), queue.BucketWorkers)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 // Records written at the same time share messages of LEDGER, and none is lost.
 func TestRecordsShareMessages(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	const n = 400
 	var all errgroup.Group
@@ -52,6 +53,7 @@ func TestRecordsShareMessages(t *testing.T) {
 
 // A record that is written alone and again is stored once.
 func TestRecordTwice(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	r := event.Record{At: time.Now(), Stage: event.StagePolicy, Outcome: event.Entered, QueueID: "Q"}
 	for range 2 {
@@ -67,6 +69,7 @@ func TestRecordTwice(t *testing.T) {
 
 // A record of a caller who gave up is an error to him.
 func TestRecordGivesUp(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -36,6 +36,7 @@ func TestRoomTakes(t *testing.T) {
 }
 
 func TestRoomOfEmbedded(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	if got := bus.LastRoom(); got != (queue.Room{}) {
 		t.Errorf("before it was measured: %+v", got)
@@ -120,6 +121,7 @@ func TestRoomOfServer(t *testing.T) {
 }
 
 func TestRoomWithoutServer(t *testing.T) {
+	t.Parallel()
 	server := queuetest.Server(t, t.TempDir())
 	bus := queuetest.Connect(t, server)
 	server.Stop()

@@ -13,9 +13,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 // Off a terminal each line is one JSON object, and the level holds.
@@ -101,19 +102,18 @@ func TestServe(t *testing.T) {
 // wait returns when the address answers.
 func wait(t *testing.T, address string, ended <-chan error) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for range tick.C {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			return
-		}
+	timetest.Await(t, "it serves", func() bool {
 		select {
 		case err := <-ended:
 			t.Fatal(err)
 		default:
 		}
-	}
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 }
 
 func get(t *testing.T, url string) (int, string) {

@@ -8,9 +8,6 @@ package load
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -24,52 +21,15 @@ import (
 // connections. Every accepted recipient ends in exactly one terminal state, and
 // the books balance.
 func TestLoad(t *testing.T) {
-	bin := world.Binaries(t)
-	smtp, sink := freeAddress(t), freeAddress(t)
-	dir := t.TempDir()
-	file := filepath.Join(dir, "load.yaml")
-	text := fmt.Sprintf(`
-relay: {hostname: relay.test, data: %s}
-listeners: [{name: devices, address: %q, mode: relay}]
-networks: {campus: [127.0.0.0/8]}
-domains:
-  hosted:
-    - {name: load.test, route: "smtp://%s"}
-    - {name: sender.test, route: "smtp://%s"}
-limits: {messages_per_session: {relay: 1000000}}
-delivery: {retry: [2s, 5s, 10s]}
-ledger: {token_header: X-Ledger}
-metrics: {address: ""}
-`, filepath.Join(dir, "data"), smtp, sink, sink)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	world.StartProcess(t, "postrider up", []string{"POSTRIDER_LOG=warn"}, filepath.Join(bin, "postrider"), "up", "--config", file)
-	world.WaitFor(t, "the listener", func(ctx context.Context) error {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", smtp)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
-	out := execute(t, filepath.Join(bin, "loadtest"), "run", "--config", file, "--postrider", filepath.Join(bin, "postrider"),
-		"--server", smtp, "--listen", sink, "--messages", "2000", "--recipients", "2", "--bad", "0.10", "--connections", "20",
-		"--dir", filepath.Join(dir, "evidence"))
+	r := world.StartSingle(t, "")
+	out := execute(t, r.Loadtest, "run", "--config", r.File, "--postrider", r.Postrider,
+		"--server", r.SMTP, "--listen", r.Sink, "--messages", "2000", "--recipients", "2", "--bad", "0.10", "--connections", "20",
+		"--dir", filepath.Join(t.TempDir(), "evidence"))
 	t.Log(out)
 	if !strings.Contains(out, "holds: 0 violations, 0 queued") {
 		t.Error("the witnesses disagree")
 	}
-	t.Log(execute(t, filepath.Join(bin, "postrider"), "ledger", "balance", "--config", file))
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Log(execute(t, r.Postrider, "ledger", "balance", "--config", r.File))
 }
 
 // execute runs a program that must succeed.

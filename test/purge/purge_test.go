@@ -4,7 +4,6 @@ package purge
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -20,13 +19,11 @@ import (
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/smtptest"
+	"github.com/postrider/postrider/shared/timetest"
 	"github.com/postrider/postrider/test/world"
 )
 
 func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
-
-// patience is how long a scenario waits for anything.
-const patience = time.Minute
 
 // Mail for a destination that is down for longer than the retention is moved
 // to KEEP, and is delivered or reported from there when the destination is up;
@@ -47,8 +44,8 @@ func TestDeferredBeyondTheRetention(t *testing.T) {
 	for to, content := range sent {
 		ids[to] = w.Submit(world.Submission{From: world.Printer, To: []string{to}, Content: content})
 	}
-	eventually(t, "KEEP has what is queued, and MAIL and BODY nothing", func(ctx context.Context) bool {
-		return len(kept(ctx, t, w.Bus)) == len(sent) && stored(ctx, t, w.Bus) == 0
+	timetest.Await(t, "KEEP has what is queued, and MAIL and BODY nothing", func() bool {
+		return len(kept(t, w.Bus)) == len(sent) && stored(t, w.Bus) == 0
 	})
 	content := map[string][]byte{}
 	for to, id := range ids {
@@ -79,8 +76,8 @@ func TestDeferredBeyondTheRetention(t *testing.T) {
 	if !strings.Contains(string(report.Content), "\r\nSubject: nobody\r\n") {
 		t.Errorf("the report lacks the header:\n%s", report.Content)
 	}
-	eventually(t, "nothing is left", func(ctx context.Context) bool {
-		return len(kept(ctx, t, w.Bus)) == 0 && stored(ctx, t, w.Bus) == 0
+	timetest.Await(t, "nothing is left", func() bool {
+		return len(kept(t, w.Bus)) == 0 && stored(t, w.Bus) == 0
 	})
 	for to, id := range ids {
 		trace := w.Settled(id)
@@ -105,24 +102,9 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func eventually(t *testing.T, what string, holds func(context.Context) bool) {
+func kept(t *testing.T, bus *queue.Bus) map[mail.QueueID]struct{} {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !holds(ctx) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never came true: %s", what)
-		}
-	}
-}
-
-func kept(ctx context.Context, t *testing.T, bus *queue.Bus) map[mail.QueueID]struct{} {
-	t.Helper()
-	ids, err := bus.ListKept(ctx)
+	ids, err := bus.ListKept(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,15 +112,15 @@ func kept(ctx context.Context, t *testing.T, bus *queue.Bus) map[mail.QueueID]st
 }
 
 // stored counts the messages and chunks in MAIL and BODY; canaries are none.
-func stored(ctx context.Context, t *testing.T, bus *queue.Bus) (n uint64) {
+func stored(t *testing.T, bus *queue.Bus) (n uint64) {
 	t.Helper()
 	for shard := range queue.Shards {
 		for _, name := range []string{queue.MailStream(shard), queue.BodyStream(shard)} {
-			s, err := bus.JS.Stream(ctx, name)
+			s, err := bus.JS.Stream(t.Context(), name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
+			info, err := s.Info(t.Context(), jetstream.WithSubjectFilter(">"))
 			if err != nil {
 				t.Fatal(err)
 			}

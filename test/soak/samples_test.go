@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -40,8 +39,20 @@ var quantities = []struct {
 
 const books = "books MiB"
 
-// watch takes samples until ctx ends.
-func (r *relay) watch(ctx context.Context, every time.Duration) []sample {
+// watch takes 60 samples, or fewer if the function it returns is called before,
+// which returns them. A relay that has come to rest would hide what has grown.
+func (r *relay) watch(t *testing.T, length time.Duration) (stop func() []sample) {
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	result := make(chan []sample, 1)
+	go func() { result <- r.samples(ctx, length/60) }()
+	return func() []sample {
+		cancel()
+		return <-result
+	}
+}
+
+// samples takes samples until ctx ends.
+func (r *relay) samples(ctx context.Context, every time.Duration) []sample {
 	var all []sample
 	begun := time.Now()
 	tick := time.NewTicker(every)
@@ -68,7 +79,7 @@ func (r *relay) watch(ctx context.Context, every time.Duration) []sample {
 
 // metricsNow reads the values without labels of /metrics.
 func (r *relay) metricsNow(ctx context.Context) (map[string]float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.metrics+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.Metrics+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +104,7 @@ func (r *relay) metricsNow(ctx context.Context) (map[string]float64, error) {
 // disk is what the data directory holds, apart from the books, and the books,
 // in MiB.
 func (r *relay) disk() (mail, books float64) {
-	filepath.WalkDir(r.data(), func(path string, d fs.DirEntry, err error) error {
+	filepath.WalkDir(r.Data, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil // files come and go
 		}
@@ -155,16 +166,6 @@ func table(all []sample) string {
 		}
 	}
 	return out.String()
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func TestGrownSeesGrowth(t *testing.T) {

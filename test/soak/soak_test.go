@@ -7,7 +7,6 @@
 package soak
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -21,8 +20,9 @@ import (
 )
 
 // connections is how many devices submit side by side; each waits between two
-// messages, so that together they make the rate.
-const connections = 20
+// messages, so that together they make the rate. They are many, so that the
+// wait is long beside a transaction.
+const connections = 80
 
 // share of what the relay can do that the soak asks for.
 const share = 0.7
@@ -38,84 +38,41 @@ func TestSoak(t *testing.T) {
 		}
 		length = time.Duration(n) * time.Minute
 	}
-	r := startRelay(t)
-	capacity := r.burst(t, 4000)
+	r := &relay{world.StartSingle(t, "retention: {settled_content: 1m}\n")}
+	capacity := r.capacity(t)
 	rate := share * capacity
 	t.Logf("the relay accepts and delivers %.0f messages/s; soaking at %.0f for %s", capacity, rate, length)
-
-	watched, stop := context.WithCancel(t.Context())
-	defer stop()
-	samples := make(chan []sample, 1)
-	go func() { samples <- r.watch(watched, length/60) }()
-	r.load(t, "soak", int(rate*length.Seconds()), time.Duration(connections/rate*float64(time.Second)))
-	stop()
-	all := <-samples
+	all := r.soak(t, rate, length)
 	t.Log("\n" + table(all))
 	for _, g := range grown(all) {
 		t.Error(g)
 	}
-	if out, err := exec.Command(r.postrider, "ledger", "balance", "--config", r.config).CombinedOutput(); err != nil {
+	if out, err := exec.Command(r.Postrider, "ledger", "balance", "--config", r.File).CombinedOutput(); err != nil {
 		t.Errorf("ledger balance: %v\n%s", err, out)
 	}
 }
 
-// relay is a running one with its programs.
-type relay struct {
-	dir, config, postrider, loadtest string
-	smtp, sink, metrics              string
-}
+// relay is a running one.
+type relay struct{ *world.Single }
 
-func startRelay(t *testing.T) *relay {
-	bin, dir := world.Binaries(t), t.TempDir()
-	r := &relay{
-		dir: dir, config: filepath.Join(dir, "soak.yaml"), postrider: filepath.Join(bin, "postrider"), loadtest: filepath.Join(bin, "loadtest"),
-		smtp: freeAddress(t), sink: freeAddress(t), metrics: freeAddress(t),
-	}
-	text := fmt.Sprintf(`
-relay: {hostname: relay.test, data: %s}
-listeners: [{name: devices, address: %q, mode: relay}]
-networks: {campus: [127.0.0.0/8]}
-domains:
-  hosted:
-    - {name: load.test, route: "smtp://%s"}
-    - {name: sender.test, route: "smtp://%s"}
-limits: {messages_per_session: {relay: 1000000}}
-delivery: {retry: [2s, 5s, 10s]}
-retention: {settled_content: 1m}
-ledger: {token_header: X-Ledger}
-metrics: {address: %q}
-`, r.data(), r.smtp, r.sink, r.sink, r.metrics)
-	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	world.StartProcess(t, "postrider up", []string{"POSTRIDER_LOG=warn"}, r.postrider, "up", "--config", r.config)
-	world.WaitFor(t, "the relay", func(ctx context.Context) error {
-		_, err := r.metricsNow(ctx)
-		return err
-	})
-	return r
-}
-
-func (r *relay) data() string { return filepath.Join(r.dir, "data") }
-
-// burst is the rate at which messages are accepted and settled without pause.
-func (r *relay) burst(t *testing.T, messages int) float64 {
-	begun := time.Now()
-	r.load(t, "burst", messages, 0)
-	return float64(messages) / time.Since(begun).Seconds()
-}
-
-// load submits messages and holds the witnesses against each other.
-func (r *relay) load(t *testing.T, name string, messages int, think time.Duration) {
-	cmd := exec.CommandContext(t.Context(), r.loadtest, "run", "--config", r.config, "--postrider", r.postrider, "--server", r.smtp, "--listen", r.sink,
-		"--messages", strconv.Itoa(messages), "--recipients", "1", "--bad", "0.02", "--connections", strconv.Itoa(connections), "--size", "10KiB",
-		"--think", think.String(), "--poll", "5s", "--dir", filepath.Join(r.dir, name), "-o", "json")
+// soak submits messages at a rate, holds the witnesses against each other, and
+// returns what the relay took meanwhile.
+func (r *relay) soak(t *testing.T, rate float64, length time.Duration) []sample {
+	t.Helper()
+	think := time.Duration(connections / rate * float64(time.Second))
+	cmd := exec.CommandContext(t.Context(), r.Loadtest, append([]string{"run", "--config", r.File, "--postrider", r.Postrider, "--listen", r.Sink,
+		"--think", think.String(), "--poll", "5s", "--dir", filepath.Join(t.TempDir(), "soak")}, r.traffic(int(rate*length.Seconds()), connections)...)...)
 	cmd.Stderr = os.Stderr
+	stop := r.watch(t, length)
 	out, err := cmd.Output()
+	all := stop()
 	if err != nil {
 		t.Fatalf("loadtest run: %v\n%s", err, out)
 	}
 	var o struct {
+		Load struct {
+			Rate float64 `json:"accepted_per_second"`
+		} `json:"load"`
 		Check struct {
 			Verdict string `json:"verdict"`
 		} `json:"check"`
@@ -123,4 +80,13 @@ func (r *relay) load(t *testing.T, name string, messages int, think time.Duratio
 	if err := json.Unmarshal(out, &o); err != nil || o.Check.Verdict != "holds" {
 		t.Errorf("the witnesses disagree: %v\n%s", err, out)
 	}
+	t.Logf("accepted %.0f messages/s", o.Load.Rate)
+	return all
+}
+
+// traffic are the arguments of loadtest that make messages of one recipient
+// each. One in fifty is for nobody, so that a report goes back.
+func (r *relay) traffic(messages, connections int) []string {
+	return []string{"--server", r.SMTP, "--messages", strconv.Itoa(messages), "--recipients", "1", "--bad", "0.02",
+		"--connections", fmt.Sprint(connections), "--size", "10KiB", "-o", "json"}
 }

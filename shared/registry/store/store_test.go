@@ -5,11 +5,11 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 func open(t *testing.T, bus *queue.Bus, file ...*registry.Device) *Store {
@@ -206,16 +206,7 @@ func TestFollowAfterReconnect(t *testing.T) {
 // eventually waits until a snapshot is as it should be.
 func eventually(t *testing.T, s *Store, good func(*registry.Snapshot) bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
-	for !good(s.Snapshot()) {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("the change never came")
-		}
-	}
+	timetest.Await(t, "the change comes", func() bool { return good(s.Snapshot()) })
 }
 
 // What cannot be read admits nobody, and keeps nothing else from being read.
