@@ -49,6 +49,10 @@ func (l *Ledger) follow(ctx context.Context) error {
 	}
 }
 
+// errSilent reports a consumer that lives and gives nothing. One that was made
+// while a cluster lost its quorum was seen to.
+var errSilent = errors.New("the consumer of LEDGER gives no records")
+
 // followOnce folds from the checkpoint on until something fails.
 func (l *Ledger) followOnce(ctx context.Context) error {
 	at, err := l.resume(ctx)
@@ -71,6 +75,7 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, iter.Stop)
 	defer stop()
 	var checked, pruned time.Time
+	var missing bool // there was more in LEDGER than came, when it was checked
 	for {
 		records, failed := l.collect(iter)
 		if len(records) > 0 {
@@ -78,6 +83,7 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 				return err
 			}
 			l.folded(at, len(records))
+			missing = false
 		}
 		if failed != nil {
 			return failed
@@ -91,6 +97,11 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if behind := info.State.LastSeq > at.seq && len(records) == 0; behind && missing {
+			return fmt.Errorf("%w: at record %d of %d", errSilent, at.seq, info.State.LastSeq)
+		} else {
+			missing = behind
 		}
 		checked = time.Now()
 		if time.Since(pruned) < prunePeriod {

@@ -33,7 +33,6 @@ const (
 // settledSkew is how much later than the bus a clock of ingress may be.
 const settledSkew = time.Minute
 
-// ledgerCheck is how often LEDGER is compared with its mark.
 const ledgerCheck = 30 * time.Second
 
 // endSubjects are the records after which a recipient is not sent to again, or
@@ -50,6 +49,9 @@ type Settled struct {
 	// Hindered, where set before Follow, is told why nothing is sent, and nil
 	// when that is over.
 	Hindered func(why error)
+	// Check, where changed before Follow, is how often LEDGER is compared with
+	// its mark, and with what was read of it: every 30 s.
+	Check time.Duration
 
 	bus *Bus
 
@@ -66,7 +68,7 @@ type Settled struct {
 
 // NewSettled knows nothing yet; Follow makes it current.
 func (b *Bus) NewSettled() *Settled {
-	return &Settled{bus: b, found: newIndex(), current: make(chan struct{})}
+	return &Settled{bus: b, Check: ledgerCheck, found: newIndex(), current: make(chan struct{})}
 }
 
 // Wait returns when everything that stands in LEDGER is known, or with the
@@ -144,7 +146,7 @@ func (s *Settled) CatchUp(ctx context.Context) error {
 func (s *Settled) Follow(ctx context.Context) error {
 	status := s.bus.NC.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
 	defer s.bus.NC.RemoveStatusListener(status)
-	check := time.NewTicker(ledgerCheck)
+	check := time.NewTicker(s.Check)
 	defer check.Stop()
 	for ctx.Err() == nil {
 		s.unsure()
@@ -155,6 +157,7 @@ func (s *Settled) Follow(ctx context.Context) error {
 
 // once reads LEDGER until it must be begun again.
 func (s *Settled) once(ctx context.Context, status <-chan nats.Status, check <-chan time.Time) {
+	before := s.progress(ctx)
 	read, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -179,6 +182,14 @@ func (s *Settled) once(ctx context.Context, status <-chan nats.Status, check <-c
 		case <-check:
 			if errors.Is(s.bus.CheckLedger(ctx), ErrRolledBack) {
 				return
+			}
+			now := s.progress(ctx)
+			if now.silent(before) {
+				s.bus.Log.Debug().Uint64("read", now.read).Uint64("last", now.last).Msg("nothing came of LEDGER, beginning to read it again")
+				return
+			}
+			if now.read != before.read || before.last == 0 {
+				before = now
 			}
 		}
 	}
@@ -261,7 +272,7 @@ func (s *Settled) agree(ctx context.Context) error {
 			s.bus.Log.Error().Err(err).Str("command", "postrider ledger recover --plan").
 				Msg("nothing is sent: what was settled is not known; read the plan of the command and confirm it")
 		}
-		if !pause(ctx, ledgerCheck/10) {
+		if !pause(ctx, s.Check/10) {
 			return ctx.Err()
 		}
 	}

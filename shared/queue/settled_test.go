@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/smtp"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 func recordOf(id mail.QueueID, stage event.Stage, outcome event.Outcome, local string) event.Record {
@@ -18,6 +19,7 @@ func recordOf(id mail.QueueID, stage event.Stage, outcome event.Outcome, local s
 }
 
 func TestSettled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server := queuetest.Server(t, dir)
 	bus := queuetest.Connect(t, server)
@@ -92,6 +94,7 @@ func TestSettled(t *testing.T) {
 // After a reconnect nobody is sure until LEDGER was read on; what was known
 // before still is.
 func TestSettledAfterAReconnect(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server := queuetest.Server(t, dir)
 	bus := queuetest.Connect(t, server)
@@ -136,6 +139,36 @@ func TestSettledAfterAReconnect(t *testing.T) {
 	}
 }
 
+// A consumer that lives and gives nothing is given up. A paused one stands for
+// it.
+func TestSettledOfASilentConsumer(t *testing.T) {
+	t.Parallel()
+	bus := queuetest.Start(t)
+	s := bus.NewSettled()
+	s.Check = 200 * time.Millisecond
+	go s.Follow(t.Context())
+	if err := s.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := bus.JS.Stream(t.Context(), queue.StreamLedger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range ledger.ConsumerNames(t.Context()).Name() {
+		if _, err := bus.JS.PauseConsumer(t.Context(), queue.StreamLedger, name, time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := mail.NewQueueIDs().Next()
+	if err := bus.Record(t.Context(), "", recordOf(id, event.StageDelivery, event.Delivered, "a")); err != nil {
+		t.Fatal(err)
+	}
+	timetest.Await(t, "the record is known", func() bool {
+		ends, err := s.Of(t.Context(), &event.Job{QueueID: id, ID: string(id) + "-0"})
+		return err == nil && ends != nil
+	})
+}
+
 // follow follows LEDGER until stop.
 func follow(t *testing.T, bus *queue.Bus) (s *queue.Settled, stop func()) {
 	t.Helper()
@@ -155,6 +188,7 @@ func rcpt(local string) smtp.ForwardPath {
 
 // An empty ledger is read to its end at once.
 func TestSettledOfAnEmptyLedger(t *testing.T) {
+	t.Parallel()
 	bus := queuetest.Start(t)
 	s := bus.NewSettled()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
