@@ -40,6 +40,7 @@ type stageHealth struct {
 	Working uint64 `json:"working"` // taken, not settled
 	Workers int    `json:"workers"` // open requests for more
 	Missing bool   `json:"missing"` // nobody works
+	Held    bool   `json:"held"`    // it is there, and waits until somebody confirms the plan of recovery
 }
 
 // absent reports that nobody takes messages and nobody has any.
@@ -106,16 +107,13 @@ func examine(ctx context.Context, bus *queue.Bus, separate bool) (*health, error
 		case <-time.After(lookAgain):
 		}
 	}
-	for i := range h.Stages {
-		s := &h.Stages[i]
-		if s.Missing = missing[s.Stage]; s.Missing {
-			h.Problems = append(h.Problems, fmt.Sprintf("%s does not work: start it (postrider run %s)", s.Stage, s.Stage))
-		}
-	}
 	if separate {
 		h.askServer(ctx, bus)
 	}
 	if err := h.askProcesses(ctx, bus); err != nil {
+		return nil, err
+	}
+	if err := h.judgeStages(ctx, bus, missing); err != nil {
 		return nil, err
 	}
 	status, err := books.Client(bus).Status(ctx)
@@ -132,6 +130,39 @@ func examine(ctx context.Context, bus *queue.Bus, separate bool) (*health, error
 		}
 	}
 	return h, nil
+}
+
+// judgeStages says which stages do not work, and what to do about it. Delivery
+// sends nothing on purpose while LEDGER is rolled back.
+func (h *health) judgeStages(ctx context.Context, bus *queue.Bus, missing map[string]bool) error {
+	problems := []string{}
+	why := bus.CheckLedger(ctx)
+	rolledBack := errors.Is(why, queue.ErrRolledBack)
+	switch {
+	case rolledBack:
+		problems = append(problems, fmt.Sprintf("nothing is sent: %v. Read postrider ledger recover --plan, then: postrider ledger recover --confirm ID", why))
+	case why != nil:
+		return why
+	}
+	for i := range h.Stages {
+		s := &h.Stages[i]
+		s.Held = rolledBack && s.Stage == "delivery" && h.runs(s.Stage)
+		if s.Missing = missing[s.Stage] && !s.Held; s.Missing {
+			problems = append(problems, fmt.Sprintf("%s does not work: start it (postrider run %s)", s.Stage, s.Stage))
+		}
+	}
+	if rolledBack { // every worker says so, too
+		h.Problems = slices.DeleteFunc(h.Problems, func(p string) bool { return strings.Contains(p, queue.ErrRolledBack.Error()) })
+	}
+	h.Problems = append(problems, h.Problems...)
+	return nil
+}
+
+// runs reports that a process has a service.
+func (h *health) runs(name string) bool {
+	return slices.ContainsFunc(h.Processes, func(p service.Health) bool {
+		return slices.ContainsFunc(p.Services, func(c service.Condition) bool { return c.Service == name })
+	})
 }
 
 // askServer adds what a nats-server says of its store, to whom may ask it.
@@ -169,11 +200,8 @@ func (h *health) askProcesses(ctx context.Context, bus *queue.Bus) (err error) {
 
 // lost says what recovery waits for, and what it cannot help.
 func lost(s *books.Status) (problems []string) {
-	switch {
-	case s.RolledBack != "":
-		problems = append(problems, s.RolledBack+"; nothing is sent until: postrider ledger recover --plan")
-	case s.Recovery.Held != "":
-		problems = append(problems, "recovery is held, "+s.Recovery.Held+": postrider ledger recover --plan")
+	if s.Recovery.Held != "" && s.RolledBack == "" { // who is rolled back is told by its mark
+		problems = append(problems, "recovery is held, "+s.Recovery.Held+". Read postrider ledger recover --plan, then: postrider ledger recover --confirm ID")
 	}
 	if s.Recovery.Gone > 0 {
 		problems = append(problems, fmt.Sprintf("%d recipients are lost with their content: postrider ledger recover --plan", s.Recovery.Gone))
@@ -218,8 +246,11 @@ func (h *health) print(out io.Writer, hostname string) error {
 	fmt.Fprintf(w, "%-10s %10s %10s  %s\n", "STAGE", "WAITING", "WORKING", "")
 	for _, s := range h.Stages {
 		state := "+ works"
-		if s.Missing {
+		switch {
+		case s.Missing:
 			state = "x nobody works"
+		case s.Held:
+			state = "! holds"
 		}
 		fmt.Fprintf(w, "%-10s %10d %10d  %s\n", s.Stage, s.Waiting, s.Working, state)
 	}

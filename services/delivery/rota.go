@@ -33,6 +33,7 @@ type rota struct {
 	mu      sync.Mutex
 	entries map[int]map[string]entry // of others, by partition and key
 	held    map[int]entry            // our own
+	sights  map[int]sight            // by partition
 	known   chan struct{}            // closed when all that was there is known
 }
 
@@ -43,6 +44,7 @@ type entry struct {
 	// Doubt says that its worker ended and left something in doubt.
 	Doubt bool `json:"doubt,omitempty"`
 	owner string
+	key   string
 }
 
 // openRota opens the bucket; follow keeps what stands there.
@@ -53,7 +55,7 @@ func openRota(ctx context.Context, bus *queue.Bus, me string, lives func(string)
 	}
 	return &rota{
 		kv: kv, log: bus.Log, me: me, run: strings.ToLower(rand.Text()[:8]), lives: lives,
-		entries: map[int]map[string]entry{}, held: map[int]entry{}, known: make(chan struct{}),
+		entries: map[int]map[string]entry{}, held: map[int]entry{}, sights: map[int]sight{}, known: make(chan struct{}),
 	}, nil
 }
 
@@ -100,6 +102,16 @@ func (r *rota) complete() {
 	}
 }
 
+// aware returns when all that was there is known.
+func (r *rota) aware(ctx context.Context) error {
+	select {
+	case <-r.known:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // note takes in one entry. A key of ours that somebody deleted while we hold
 // it, having taken us for dead, is written again.
 func (r *rota) note(ctx context.Context, e jetstream.KeyValueEntry) {
@@ -128,6 +140,7 @@ func (r *rota) note(ctx context.Context, e jetstream.KeyValueEntry) {
 	if json.Unmarshal(e.Value(), &other) != nil {
 		other.Doubt = true
 	}
+	other.key = e.Key()
 	if other.owner = owner; owner == r.me { // an earlier run of this process
 		other.Doubt = true
 	}

@@ -134,10 +134,13 @@ func (w *worker) serve(ctx, service context.Context, n int) {
 // enter begins a tenure once LEDGER was read, for as long as that takes; nil
 // when ctx ended before.
 func (w *worker) enter(ctx context.Context, n int) *tenure {
-	for ctx.Err() == nil && w.settled.Wait(ctx) == nil {
-		t, err := w.rota.begin(ctx, w.bus, n)
-		if err == nil {
+	for ctx.Err() == nil {
+		t, err := w.tryEnter(ctx, n)
+		if t != nil {
 			return t
+		}
+		if err == nil { // LEDGER is still not read
+			continue
 		}
 		if ctx.Err() == nil {
 			w.log.Warn().Err(err).Int("partition", n).Msg("cannot begin with a partition, trying again")
@@ -148,4 +151,22 @@ func (w *worker) enter(ctx context.Context, n int) *tenure {
 		}
 	}
 	return nil
+}
+
+// lookPeriod is how often those who serve nothing, since LEDGER is not read, look
+// whether all who had served before are dead.
+const lookPeriod = 5 * time.Second
+
+// tryEnter begins a tenure, unless LEDGER is not read within lookPeriod: then
+// it returns nothing.
+func (w *worker) tryEnter(ctx context.Context, n int) (*tenure, error) {
+	if err := w.rota.look(ctx, w.bus, n); err != nil {
+		return nil, err
+	}
+	short, cancel := context.WithTimeout(ctx, lookPeriod)
+	defer cancel()
+	if w.settled.Wait(short) != nil {
+		return nil, nil
+	}
+	return w.rota.begin(ctx, w.bus, n)
 }

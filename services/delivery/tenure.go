@@ -27,7 +27,7 @@ import (
 //   - a job that recovery drove;
 //   - of the jobs that were there before, the first that the bus hands out, when
 //     the bus forgot since which it had handed out to the predecessor: as many
-//     as a worker has in hand.
+//     as a worker has in hand, and none that came when it was dead (sight.go).
 //
 // While such a predecessor lives, the job waits until it has finished. When it
 // died, a job that it had, or may have had, is sent, and what comes of it is in
@@ -41,7 +41,10 @@ type tenure struct {
 	life   string
 	server string
 	upTo   uint64
-	begun  time.Time
+	// fresh is from where on those had nothing who were dead then; 0 when that
+	// is not known.
+	fresh uint64
+	begun time.Time
 
 	mu    sync.Mutex
 	lanes map[mail.Lane]*inheritance
@@ -56,29 +59,22 @@ type inheritance struct {
 
 // begin begins a tenure: it says so before anything is taken.
 func (r *rota) begin(ctx context.Context, bus *queue.Bus, partition int) (*tenure, error) {
-	select {
-	case <-r.known:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := r.aware(ctx); err != nil {
+		return nil, err
 	}
 	t := &tenure{
 		rota: r, bus: bus, partition: partition, server: bus.NC.ConnectedServerId(), begun: time.Now(),
 		lanes: map[mail.Lane]*inheritance{},
 	}
 	for _, l := range lanes() {
-		life, err := bus.Life(ctx, l.source(partition, nil))
-		if err != nil {
-			return nil, err
-		}
-		t.life += life + " "
 		// What was handled and not yet acknowledged at the bus counts as in hand.
 		t.lanes[l.lane] = &inheritance{most: 2 * l.partition}
 	}
-	stream, err := bus.JS.Stream(ctx, queue.StreamDeliver)
-	if err != nil {
-		return nil, fmt.Errorf("begin with partition %d: %w", partition, err)
+	var err error
+	if t.life, t.upTo, err = lifeOf(ctx, bus, partition); err != nil {
+		return nil, err
 	}
-	t.upTo = stream.CachedInfo().State.LastSeq
+	t.fresh = r.fresh(t)
 	if err := r.hold(ctx, partition, t.life); err != nil {
 		// It may be written all the same, and nothing was taken.
 		return nil, errors.Join(err, t.release(ctx, false))
@@ -98,7 +94,7 @@ func (t *tenure) held(m queue.Message, job *event.Job) bool {
 	if len(living) == 0 {
 		return false
 	}
-	return m.Delivered > 1 || scheduled(job) || t.inherited(living, m, job, func(i *inheritance) *int { return &i.waited })
+	return m.Delivered > 1 || scheduled(job) || t.inherited(living, 0, m, job, func(i *inheritance) *int { return &i.waited })
 }
 
 // inherits reports that another worker may have had this job a moment ago, and
@@ -117,16 +113,17 @@ func (t *tenure) doubt(m queue.Message, job *event.Job) bool {
 		return false
 	}
 	// What recovery drove was lost from the streams, and the dead may have had it.
-	return m.Delivered > 1 || job.Drive > 0 || t.inherited(dead, m, job, func(i *inheritance) *int { return &i.doubtful })
+	return m.Delivered > 1 || job.Drive > 0 || t.inherited(dead, t.fresh, m, job, func(i *inheritance) *int { return &i.doubtful })
 }
 
 // inherited reports that the bus may have handed out a job before, to one of
-// these, and have forgotten it. counter is how many of those there were.
-func (t *tenure) inherited(from []entry, m queue.Message, job *event.Job, counter func(*inheritance) *int) bool {
-	if m.Seq > t.upTo {
+// these, and have forgotten it. They had nothing from fresh on, unless it forgot
+// since the tenure began. counter is how many of those there were.
+func (t *tenure) inherited(from []entry, fresh uint64, m queue.Message, job *event.Job, counter func(*inheritance) *int) bool {
+	forgot := t.bus.NC.ConnectedServerId() != t.server
+	if m.Seq > t.upTo || fresh > 0 && m.Seq >= fresh && !forgot {
 		return false
 	}
-	forgot := t.bus.NC.ConnectedServerId() != t.server
 	for _, e := range from {
 		forgot = forgot || e.Life != t.life
 	}

@@ -18,3 +18,7 @@ func (l *Ledger) lead(ctx context.Context) {
 		l.log.Error().Err(err).Msg("cannot lead the ledger, trying again")
 	}
 }
+
+// held reports that nothing moves until a person has confirmed the plan of
+// recovery, or until it is known that none is needed.
+func (l *Ledger) held() bool { return l.holding.Load() }

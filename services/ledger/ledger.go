@@ -23,7 +23,8 @@
 // What is accepted, has no end in LEDGER and is in no stream is driven again,
 // once no worker has it in hand: a few messages by itself, many after a person
 // has confirmed the plan. While LEDGER is rolled back nothing is driven or
-// purged before that.
+// purged before that. A deferred job that a full store left behind after its
+// time is made ready.
 //
 // Failures: a record that cannot be read is counted and passed over. A bus that
 // does not answer is waited for. A question that needs records which are not

@@ -29,8 +29,6 @@ const (
 	lookPeriod = 10 * time.Minute
 	// sayPeriod is how often the log says that recovery is held.
 	sayPeriod = time.Minute
-	// epochTimeout is how long workers may take to finish what they had begun.
-	epochTimeout = 3 * time.Minute
 	// abreast is how many messages are driven at a time.
 	abreast = 32
 )
@@ -46,6 +44,8 @@ type recovery struct {
 	one chan struct{}
 	// found is what was last noted; nil before the first plan.
 	found atomic.Pointer[books.Recovery]
+	// epochs is how many were begun since it last did what it wanted.
+	epochs atomic.Int64
 	// streams is how many there were when they were complete.
 	streams int
 	// said is when the log last said that recovery is held, and saidOf why.
@@ -76,8 +76,10 @@ func (r *recovery) keepLooking(ctx context.Context) {
 			due = time.Now()
 		}
 		if err == nil && !time.Now().Before(due) {
-			if err = r.look(ctx); err == nil {
-				due = time.Now().Add(lookPeriod)
+			err = r.look(ctx)
+			due = time.Now().Add(r.pause(err))
+			if err == nil {
+				err = r.expedite(ctx, time.Now()) // what is left, at the next look
 			}
 		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -316,19 +318,11 @@ func (r *recovery) carryOut(ctx context.Context, p *planner, actor string, tell 
 		}
 		r.log.Warn().Str("actor", actor).Msg("LEDGER is accepted as it is")
 	}
-	return r.note(ctx, &books.Plan{Actions: []books.PlanAction{p.plan.Of(books.ActionGone)}})
-}
-
-// quiet begins a new epoch, and waits until no worker has anything in hand from
-// before.
-func (r *recovery) quiet(ctx context.Context) (int, error) {
-	epoch, err := r.bus.NextEpoch(ctx)
-	if err != nil {
-		return 0, err
+	err = r.note(ctx, &books.Plan{Actions: []books.PlanAction{p.plan.Of(books.ActionGone)}})
+	if err == nil {
+		r.epochs.Store(0)
 	}
-	ctx, cancel := context.WithTimeout(ctx, epochTimeout)
-	defer cancel()
-	return epoch, r.bus.AwaitEpoch(ctx, epoch)
+	return err
 }
 
 // steps carries out the steps that are in the plan and still hold.

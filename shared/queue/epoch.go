@@ -64,12 +64,10 @@ func (b *Bus) NextEpoch(ctx context.Context) (int, error) {
 		}
 		// Revision 0 is that of a key which does not exist.
 		_, err = kv.Update(ctx, EpochKey, []byte(strconv.Itoa(n+1)), revision)
-		var api *jetstream.APIError
 		switch {
 		case err == nil:
 			return n + 1, nil
-		case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence: // another was faster
-		default:
+		case !Overtaken(err):
 			return 0, fmt.Errorf("begin epoch %d: %w", n+1, err)
 		}
 	}

@@ -40,7 +40,7 @@ func (b *Bus) Keep(ctx context.Context, id mail.QueueID, stream string, seq uint
 		}
 	}
 	_, err = b.Publish(ctx, KeepSubject(id), rand.Text(), appendMeta(inline, event.Encode(a)), jetstream.WithExpectLastSequenceForSubject(0, KeepSubject(id)))
-	if occupied(err) {
+	if Overtaken(err) {
 		return nil
 	}
 	if err != nil {
@@ -116,10 +116,4 @@ func (b *Bus) ListKept(ctx context.Context) (map[mail.QueueID]struct{}, error) {
 		ids[mail.QueueID(id)] = struct{}{}
 	}
 	return ids, nil
-}
-
-// occupied reports a publish that found its subject taken.
-func occupied(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == 10071 || api.ErrorCode == 10164)
 }

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -61,7 +60,7 @@ func (l *lease) take(ctx context.Context) bool {
 	now := time.Now()
 	revision, err := l.kv.Create(ctx, l.key, l.value)
 	if err != nil {
-		if !errors.Is(err, jetstream.ErrKeyExists) && ctx.Err() == nil {
+		if !Overtaken(err) && ctx.Err() == nil {
 			l.bus.Log.Warn().Err(err).Str("lease", l.key).Msg("cannot claim lease")
 		}
 		return false
@@ -110,7 +109,5 @@ func (l *lease) renew(ctx context.Context) bool {
 	if ctx.Err() == nil {
 		l.bus.Log.Warn().Err(err).Str("lease", l.key).Msg("cannot renew lease")
 	}
-	var api *jetstream.APIError
-	taken := errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
-	return !taken && now.Sub(l.renewed) < leaseLoss
+	return !Overtaken(err) && now.Sub(l.renewed) < leaseLoss
 }

@@ -143,8 +143,7 @@ func (b *Bus) Expedite(ctx context.Context, e JobEntry) error {
 	}}
 	id := "expedite/" + e.Subject + "/" + strconv.FormatUint(e.Seq, 10)
 	_, err := b.publish(ctx, m, id, jetstream.WithExpectLastSequenceForSubject(e.Seq, e.Subject))
-	var api *jetstream.APIError
-	if errors.As(err, &api) && (api.ErrorCode == 10071 || api.ErrorCode == 10164) {
+	if Overtaken(err) {
 		return fmt.Errorf("expedite %s: %w", e.Subject, ErrMoved)
 	}
 	if err != nil {

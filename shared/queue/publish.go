@@ -88,16 +88,26 @@ func full(err error) bool {
 	return false
 }
 
+// Overtaken reports a write that was to follow a certain message of its subject,
+// or none, and found another there: somebody else was faster. A replicated
+// stream says so under a code of its own.
+func Overtaken(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	return api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant
+}
+
 // permanent recognises errors that no repetition mends.
 func permanent(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		switch api.ErrorCode {
-		case 10054, 10097, // message or header larger than the stream allows
-			10071, 10164: // the subject's last message is not the one expected
+		case 10054, 10097: // message or header larger than the stream allows
 			return true
 		}
-		return false
+		return Overtaken(err)
 	}
 	return errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrBadSubject)
 }

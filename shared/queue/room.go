@@ -58,8 +58,8 @@ const roomTimeout = 2 * time.Second
 // Room measures the store. A server in this process tells by itself, its
 // volume included. Elsewhere it is the account's limit and that of the servers,
 // whichever is nearer; the servers are asked over the system account, or at
-// the monitoring port of the server's host. It is for one caller at a time,
-// about once a second.
+// the monitoring port of the server's host. Any number may call it, each about
+// once a second; they ask the servers one after the other.
 func (b *Bus) Room(ctx context.Context) (Room, error) {
 	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
 	defer cancel()
@@ -154,6 +154,9 @@ func (s *servers) ask(ctx context.Context, nc *nats.Conn, q question, each func(
 		{"monitor", func() bool { return askPort(ctx, nc.ConnectedUrl(), q, each) }},
 	} {
 		key := q.name + " " + way.name
+		if ctx.Err() != nil { // the time went by while others asked
+			return false
+		}
 		if time.Now().Before(s.deaf[key]) {
 			continue
 		}

@@ -113,6 +113,9 @@ func LaterSubject(destination, job string) string {
 	return fmt.Sprintf("deliver.later.%d.%s.%s", PartitionOf(destination), DestinationToken(destination), job)
 }
 
+// LaterSubjects matches every LaterSubject.
+const LaterSubjects = "deliver.later.*.*.*"
+
 // ReportSubject is where delivery asks for a report.
 func ReportSubject(kind event.FailureKind) string { return "report." + string(kind) }
 
@@ -150,7 +153,7 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "admitted by policy (derived)"})
 	// Schedules exclude DiscardNew, so DELIVER has no limit of its own: the
 	// server's limit protects it.
-	add(jetstream.StreamConfig{Name: StreamDeliver, Subjects: []string{"deliver.ready.*.*", "deliver.later.*.*.*"},
+	add(jetstream.StreamConfig{Name: StreamDeliver, Subjects: []string{"deliver.ready.*.*", LaterSubjects},
 		Retention: jetstream.WorkQueuePolicy, AllowMsgSchedules: true, Description: "jobs, ready and deferred (derived)"})
 	add(jetstream.StreamConfig{Name: StreamReport, Subjects: []string{"report.*"},
 		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Description: "reports to write (derived)"})
@@ -208,15 +211,21 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	if err != nil {
 		return err
 	}
-	c := have.CachedInfo().Config
-	// Who starts while a server is down sees too few of them.
-	want.Replicas = max(want.Replicas, c.Replicas)
-	want.FirstSeq = c.FirstSeq
-	if c.MaxAge == want.MaxAge && c.Replicas == want.Replicas && len(c.Subjects) == len(want.Subjects) {
+	want, is := adjusted(have.CachedInfo().Config, want)
+	if is {
 		return nil
 	}
 	_, err = js.UpdateStream(ctx, want)
 	return err
+}
+
+// adjusted is what a stream is to become that is there already, and whether it
+// is that. It never gets fewer replicas: who starts while a server is down sees
+// too few of them.
+func adjusted(have, want jetstream.StreamConfig) (_ jetstream.StreamConfig, is bool) {
+	want.Replicas = max(want.Replicas, have.Replicas)
+	want.FirstSeq = have.FirstSeq
+	return want, have.MaxAge == want.MaxAge && have.Replicas == want.Replicas && len(have.Subjects) == len(want.Subjects)
 }
 
 // firstSeq is where a derived stream begins that is made anew, in a relay that

@@ -202,12 +202,12 @@ func (s *Store) PutDevice(ctx context.Context, d *registry.Device) error {
 	}
 	if d.Revision == 0 {
 		_, err = s.kv.Create(ctx, key, value)
-		if errors.Is(err, jetstream.ErrKeyExists) {
+		if queue.Overtaken(err) {
 			return fmt.Errorf("device %s %w", d.Name, ErrDuplicate)
 		}
 	} else {
 		_, err = s.kv.Update(ctx, key, value, d.Revision)
-		if wrongRevision(err) {
+		if queue.Overtaken(err) {
 			return fmt.Errorf("device %s: %w", d.Name, ErrConflict)
 		}
 	}
@@ -225,7 +225,7 @@ func (s *Store) PutCredential(ctx context.Context, c *registry.Credential) error
 		return fmt.Errorf("write credential %s: %w", c.Name, err)
 	}
 	_, err = s.kv.Create(ctx, credentialKey(c.Name), value)
-	if errors.Is(err, jetstream.ErrKeyExists) {
+	if queue.Overtaken(err) {
 		return fmt.Errorf("credential %s %w", c.Name, ErrDuplicate)
 	}
 	if err != nil {
@@ -251,9 +251,4 @@ func deviceKey(name string) string { return devicePrefix + strings.ReplaceAll(na
 // credentialKey keeps names with "/", "@" and anything else in one token.
 func credentialKey(name string) string {
 	return credentialPrefix + base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString([]byte(name))
-}
-
-func wrongRevision(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
