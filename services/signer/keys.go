@@ -35,6 +35,7 @@ type Key struct {
 	Algorithm string // a=
 	private   crypto.Signer
 	hash      crypto.Hash
+	slow      error // why crypto/rsa signs and not OpenSSL
 }
 
 // String is the key as the ledger records it.
@@ -86,8 +87,12 @@ func OpenKeys(cfg *config.Config, log zerolog.Logger) (*Keys, error) {
 		}
 		k.files = made
 	}
-	if _, err := k.Active(); err != nil {
+	active, err := k.Active()
+	if err != nil {
 		log.Error().Err(err).Msg("mail is delayed until the DKIM keys can be read")
+	}
+	for _, key := range active {
+		log.Info().Stringer("key", key).AnErr("not_by_openssl", key.slow).Msg("signing")
 	}
 	return k, nil
 }
@@ -145,7 +150,13 @@ func newKey(private any) (*Key, error) {
 		if p.N.BitLen() < 1024 {
 			return nil, fmt.Errorf("RSA key of %d bits is too short (RFC 8301 §3.2)", p.N.BitLen())
 		}
-		return &Key{Algorithm: RSA, private: p, hash: crypto.SHA256}, nil
+		key := &Key{Algorithm: RSA, private: p, hash: crypto.SHA256}
+		if faster, err := fasterRSA(p); err != nil {
+			key.slow = err
+		} else {
+			key.private = faster
+		}
+		return key, nil
 	case ed25519.PrivateKey:
 		return &Key{Algorithm: Ed25519, private: p, hash: crypto.SHA256}, nil
 	}

@@ -1,9 +1,9 @@
 package signer
 
 import (
-	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,10 +46,13 @@ func Sign(content io.Reader, keys []*Key) (string, error) {
 		}
 		signers = append(signers, s)
 	}
-	// The empty line is written here: a content that is a header only has none,
-	// and a verifier sees none either.
-	whole := io.MultiReader(bytes.NewReader(header), strings.NewReader("\r\n"), bytes.NewReader(start[body:]), content)
-	if _, err := io.CopyBuffer(signers, struct{ io.Reader }{whole}, make([]byte, 64<<10)); err != nil {
+	if body == len(header) { // no empty line, which ends the header for the signers
+		start = slices.Concat(header, []byte("\r\n"), start[body:])
+	}
+	if _, err := signers.Write(start); err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	if _, err := io.Copy(signers, content); err != nil {
 		return "", fmt.Errorf("read content: %w", err)
 	}
 	var fields strings.Builder
