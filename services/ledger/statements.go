@@ -34,8 +34,14 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 		sql string
 	}{
 		{&s.message, "SELECT " + messageColumns + " FROM messages m WHERE queue_id = ?"},
-		{&s.putMessage, `INSERT OR REPLACE INTO messages (id, queue_id, accepted_seq, accepted_at, message_id, submission_id, sender,
-			device, owner, class, size, late_accept, report_of, stream, seq, drive) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`},
+		// OR REPLACE would have a journal of its own for each row: 64 KiB, mapped
+		// and unmapped again.
+		{&s.putMessage, `INSERT INTO messages (id, queue_id, accepted_seq, accepted_at, message_id, submission_id, sender,
+			device, owner, class, size, late_accept, report_of, stream, seq, drive) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+			ON CONFLICT (id) DO UPDATE SET accepted_seq = excluded.accepted_seq, accepted_at = excluded.accepted_at,
+			message_id = excluded.message_id, submission_id = excluded.submission_id, sender = excluded.sender, device = excluded.device,
+			owner = excluded.owner, class = excluded.class, size = excluded.size, late_accept = excluded.late_accept,
+			report_of = excluded.report_of, stream = excluded.stream, seq = excluded.seq, drive = excluded.drive`},
 		{&s.recipient, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ? AND address = ?"},
 		{&s.recipients, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ?"},
 		// An update leaves the index of addresses alone, a replacement would not.
