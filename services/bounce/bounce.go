@@ -126,7 +126,7 @@ func (b *Bouncer) submit(ctx context.Context, f *event.Failure) (mail.QueueID, e
 
 // header is the header section of the original.
 func (b *Bouncer) header(ctx context.Context, f *event.Failure) (mail.Header, error) {
-	_, content, err := b.bus.Content(ctx, f.QueueID, f.Content)
+	content, err := b.bus.Open(ctx, f.QueueID, f.Content)
 	if err != nil {
 		return nil, err
 	}

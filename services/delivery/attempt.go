@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -35,8 +34,6 @@ var (
 	errStopping = errors.New("service is stopping")
 	// errLapsed: our membership lapsed, another worker may have the job.
 	errLapsed = errors.New("membership of this worker lapsed")
-	// errContentSize: the stored content is not the one the job speaks of.
-	errContentSize = errors.New("stored content has another size")
 )
 
 // attempt is one try to deliver a job: hosts in order, on each as many
@@ -68,7 +65,7 @@ type transport struct {
 	ailing   *ailing
 	timeouts smtpclient.Timeouts
 	tls      tlsBase
-	content  func(context.Context, mail.QueueID, event.ContentRef) (*event.Accepted, io.ReadCloser, error)
+	content  func(context.Context, mail.QueueID, event.ContentRef) (io.ReadCloser, error)
 	// left is how long this worker may yet complete messages, unless it shows
 	// another sign of life.
 	left    func() time.Duration
@@ -258,11 +255,7 @@ func (a *attempt) send(ctx context.Context, s *smtpclient.Session, batch []int) 
 
 // open opens the message as it goes out: the prepended fields, the content.
 func (a *attempt) open(ctx context.Context) (io.ReadCloser, error) {
-	accepted, body, err := a.mta.content(ctx, a.job.QueueID, a.job.Content)
-	if err == nil && accepted.Size != a.job.Content.Size {
-		body.Close()
-		err = fmt.Errorf("open content of %s: %w: %d octets instead of %d", a.job.QueueID, errContentSize, accepted.Size, a.job.Content.Size)
-	}
+	body, err := a.mta.content(ctx, a.job.QueueID, a.job.Content)
 	if err != nil {
 		a.lost = err
 		return nil, err
@@ -326,7 +319,7 @@ func said(r smtpclient.RecipientResult) bool {
 func (a *attempt) judge(ctx context.Context, err error, at witness) {
 	switch {
 	case err == nil || !a.anyOpen():
-	case errors.Is(a.lost, queue.ErrContentGone), errors.Is(a.lost, errContentSize):
+	case errors.Is(a.lost, queue.ErrContentGone), errors.Is(a.lost, queue.ErrContentSize):
 		settleOpen(a.endings, trouble{reply: replyContentGone, cause: a.lost})
 	case a.lost != nil && ctx.Err() == nil:
 		a.cut = a.lost

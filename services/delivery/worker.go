@@ -93,7 +93,7 @@ func newWorker(env *service.Env, s settings) (*worker, error) {
 		finder:   &finder{dns: w.settings.dns, self: newSelf(env.Config), avoid: avoid},
 		dialer:   &dialer{sources: env.Config.Delivery.SourceAddresses},
 		pool:     newPool(context.Background()),
-		timeouts: s.timeouts, tls: newTLSBase(s.roots), content: env.Bus.Content,
+		timeouts: s.timeouts, tls: newTLSBase(s.roots), content: env.Bus.Open,
 		left:    func() time.Duration { return w.member.left() },
 		metrics: w.metrics,
 	}

@@ -24,6 +24,18 @@ const tailLen = 4
 
 // DecodeMail splits a message of MAIL into its event and inline content.
 func DecodeMail(data []byte) (*event.Accepted, []byte, error) {
+	inline, meta, err := splitMail(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := event.Decode[event.Accepted](meta)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, inline, nil
+}
+
+func splitMail(data []byte) (inline, meta []byte, err error) {
 	if len(data) < tailLen {
 		return nil, nil, errors.New("decode mail: too short")
 	}
@@ -32,11 +44,7 @@ func DecodeMail(data []byte) (*event.Accepted, []byte, error) {
 	if n > end {
 		return nil, nil, errors.New("decode mail: event longer than the message")
 	}
-	a, err := event.Decode[event.Accepted](data[end-n : end])
-	if err != nil {
-		return nil, nil, err
-	}
-	return a, data[: end-n : end-n], nil
+	return data[: end-n : end-n], data[end-n : end], nil
 }
 
 // appendMeta ends an inline content with its event.

@@ -92,6 +92,23 @@ func TestContentRoundTrip(t *testing.T) {
 		if err != nil || !bytes.Equal(data, want) {
 			t.Errorf("%d octets came back as %d, %v", size, len(data), err)
 		}
+		alone, err := bus.Open(t.Context(), id, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err = io.ReadAll(alone)
+		alone.Close()
+		if err != nil || !bytes.Equal(data, want) {
+			t.Errorf("%d octets came back as %d without their event, %v", size, len(data), err)
+		}
+		other := ref
+		other.Size++
+		if _, err := bus.Open(t.Context(), id, other); !errors.Is(err, queue.ErrContentSize) {
+			t.Errorf("%d octets and another size: %v", size, err)
+		}
+		if _, err := bus.Open(t.Context(), ids.Next(), ref); !errors.Is(err, queue.ErrContentGone) {
+			t.Errorf("%d octets and another id: %v", size, err)
+		}
 		if got.QueueID != id || got.Size != int64(size) || got.MessageID != "<m@x>" {
 			t.Errorf("%d octets: event %+v", size, got)
 		}

@@ -13,8 +13,12 @@ import (
 	"github.com/postrider/postrider/shared/mail"
 )
 
-// ErrContentGone reports a content that is no longer stored.
-var ErrContentGone = errors.New("content is no longer stored")
+var (
+	// ErrContentGone reports a content that is no longer stored.
+	ErrContentGone = errors.New("content is no longer stored")
+	// ErrContentSize reports a content that is not the one that is asked for.
+	ErrContentSize = errors.New("stored content has another size")
+)
 
 // Content opens the stored content of a message, where ref says or, once it is
 // no longer there, where it is kept (keep.go). Reading streams it chunk by
@@ -38,6 +42,39 @@ func (b *Bus) Content(ctx context.Context, id mail.QueueID, ref event.ContentRef
 	return a, r, nil
 }
 
+// Open opens the stored content of a message as Content does, for those who do
+// not ask for its event, and only if it has the size that ref says. Of an inline
+// content nothing is decoded.
+func (b *Bus) Open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (io.ReadCloser, error) {
+	size, content, err := b.open(ctx, id, ref)
+	if err == nil && size != ref.Size {
+		content.Close()
+		err = fmt.Errorf("%w: %s has %d octets, not %d", ErrContentSize, id, size, ref.Size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return content, nil
+}
+
+func (b *Bus) open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (size int64, content io.ReadCloser, err error) {
+	if ref.Body == 0 {
+		m, err := b.get(ctx, ref.Stream, ref.Seq)
+		if err == nil && m.Header.Get(jetstream.MsgIDHeader) == string(id) {
+			inline, _, err := splitMail(m.Data)
+			return int64(len(inline)), io.NopCloser(bytes.NewReader(inline)), err
+		}
+		if err != nil && !errors.Is(err, ErrContentGone) {
+			return 0, nil, err
+		}
+	}
+	a, content, err := b.Content(ctx, id, ref)
+	if err != nil {
+		return 0, nil, err
+	}
+	return a.Size, content, nil
+}
+
 // mailAt reads a message of MAIL. What lies there under another id, in a stream
 // that was made anew, is another message.
 func (b *Bus) mailAt(ctx context.Context, id mail.QueueID, ref event.ContentRef) (*event.Accepted, []byte, error) {
@@ -55,6 +92,14 @@ func (b *Bus) mailAt(ctx context.Context, id mail.QueueID, ref event.ContentRef)
 // Read reads one message of a stream by its sequence; ErrContentGone says that
 // it is no longer there.
 func (b *Bus) Read(ctx context.Context, stream string, seq uint64) ([]byte, error) {
+	m, err := b.get(ctx, stream, seq)
+	if err != nil {
+		return nil, err
+	}
+	return m.Data, nil
+}
+
+func (b *Bus) get(ctx context.Context, stream string, seq uint64) (*jetstream.RawStreamMsg, error) {
 	s, err := b.stream(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", stream, err)
@@ -66,7 +111,7 @@ func (b *Bus) Read(ctx context.Context, stream string, seq uint64) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("read %s/%d: %w", stream, seq, err)
 	}
-	return m.Data, nil
+	return m, nil
 }
 
 // stream is the handle of a stream, asked for once per connection.

@@ -77,7 +77,10 @@ func (b *Bus) Work(ctx context.Context, s Source, grace time.Duration, handle Ha
 		}
 	})
 	defer stop()
-	w := &worker{bus: b, source: s, handle: handle, running: map[*nats.Msg]struct{}{}, done: make(chan struct{}, s.Concurrency)}
+	w := &worker{
+		bus: b, source: s, handle: handle, running: map[*nats.Msg]struct{}{},
+		given: make(chan *nats.Msg, s.Concurrency), done: make(chan struct{}, s.Concurrency),
+	}
 	w.loop(ctx, work, pull)
 	return nil
 }
@@ -137,7 +140,9 @@ type worker struct {
 	bus    *Bus
 	source Source
 	handle Handler
-	done   chan struct{}
+	// given is what the hands have to handle, done their word that one is.
+	given chan *nats.Msg
+	done  chan struct{}
 
 	mu      sync.Mutex
 	running map[*nats.Msg]struct{}
@@ -146,7 +151,8 @@ type worker struct {
 // loop takes messages as places are free, and waits for the handlers in the
 // end.
 func (w *worker) loop(ctx, work context.Context, pull *puller) {
-	free := w.source.Concurrency
+	free, hands := w.source.Concurrency, 0
+	defer close(w.given)
 	alive := time.NewTicker(AckWait / 4)
 	defer alive.Stop()
 	again := time.NewTicker(pullPause)
@@ -168,7 +174,11 @@ func (w *worker) loop(ctx, work context.Context, pull *puller) {
 				continue
 			}
 			free--
-			go w.one(work, m)
+			if hands < w.source.Concurrency-free { // all have something
+				hands++
+				go w.hand(work)
+			}
+			w.given <- m
 		case <-pull.status:
 			pull.lost()
 		case <-made:
@@ -202,6 +212,14 @@ func (w *worker) again(ctx context.Context) (made chan struct{}) {
 	return made
 }
 
+// hand handles what is given, one after the other: a stack that has grown for a
+// handler once is there for the next.
+func (w *worker) hand(work context.Context) {
+	for m := range w.given {
+		w.one(work, m)
+	}
+}
+
 // one runs the handler and settles the message by its error.
 func (w *worker) one(ctx context.Context, m *nats.Msg) {
 	defer func() { w.done <- struct{}{} }()
@@ -212,10 +230,17 @@ func (w *worker) one(ctx context.Context, m *nats.Msg) {
 	if meta, err := m.Metadata(); err == nil {
 		msg.Seq, msg.Stored, msg.Delivered = meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered
 	}
+	server := w.bus.NC.ConnectedServerId()
 	err := w.inSlot(ctx, msg)
 	w.mu.Lock()
 	delete(w.running, m)
 	w.mu.Unlock()
+	if now := w.bus.NC.ConnectedServerId(); now != server || now == "" {
+		// The word would name a sequence that a server which lost the message has
+		// given to another since. It comes again where it was not lost.
+		w.bus.Log.Debug().Err(err).Str("consumer", w.source.Durable).Uint64("seq", msg.Seq).Msg("handled under another server, not settled")
+		return
+	}
 	w.settle(ctx, m, msg, err)
 }
 
