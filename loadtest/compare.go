@@ -51,6 +51,7 @@ func newCompare() *cobra.Command {
 	flags.IntVar(&c.Rounds, "rounds", 3, "how often each is run, in turn")
 	flags.IntVar(&c.Messages, "messages", 3000, "messages of a run at 10 KiB; larger ones are fewer")
 	flags.IntVar(&c.SyncMessages, "sync-messages", 200, "messages of the pass that counts fsync; 0: no such pass")
+	flags.DurationVar(&c.SyncDelay, "sync-delay", 0, "make every fsync take this much longer, by strace: a slower disk")
 	flags.StringVar(&c.Postrider, "postrider", "", "program (default: ./bin/postrider, or beside this one, or in $PATH)")
 	flags.StringVar(&c.parent, "dir", os.TempDir(), "where to make the temporary directory: on the disk that is to be measured")
 	flags.BoolVar(&c.quick, "quick", false, "10 KiB, 20 connections, one round of 300 messages: shows that it works, measures little")

@@ -31,6 +31,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/loadtest/compare/contender"
 	"github.com/postrider/postrider/loadtest/compare/meter"
@@ -75,6 +76,8 @@ type Config struct {
 	// SyncMessages are submitted in the pass that counts what is brought to
 	// the disk; 0 for no such pass.
 	SyncMessages int
+	// SyncDelay makes every sync of a server take longer, but for that pass.
+	SyncDelay time.Duration
 	// Dir is an empty directory on the disk that is to be measured.
 	Dir string
 	// Postrider is the program of that contender.
@@ -99,6 +102,7 @@ func (c Config) Validate() error {
 		{c.Rounds < 1, "rounds: less than 1"},
 		{c.Messages < 10, "messages: less than 10"},
 		{c.SyncMessages < 0, "sync messages: negative"},
+		{c.SyncDelay < 0 || c.SyncDelay > time.Second, "sync delay: negative, or more than a second"},
 	} {
 		if rule.broken {
 			return errors.New(rule.text)
@@ -142,8 +146,8 @@ func (c Config) Missing() error {
 		}
 		missing = append(missing, err)
 	}
-	if c.SyncMessages > 0 && !meter.CanTrace() {
-		missing = append(missing, errors.New("counting what is brought to the disk needs strace: apt-get install strace (or --sync-messages 0)"))
+	if (c.SyncMessages > 0 || c.SyncDelay > 0) && !meter.CanTrace() {
+		missing = append(missing, errors.New("counting what is brought to the disk or slowing it down, needs strace: apt-get install strace (or --sync-messages 0)"))
 	}
 	return errors.Join(missing...)
 }

@@ -80,6 +80,7 @@ func TestValidate(t *testing.T) {
 		"connections": func(c *Config) { c.Connections = []int{0} },
 		"neither":     func(c *Config) { c.Modes = []Mode{"both"} },
 		"rounds":      func(c *Config) { c.Rounds = 0 },
+		"sync delay":  func(c *Config) { c.SyncDelay = 2 * time.Second },
 		"messages":    func(c *Config) { c.Messages = 1 },
 	} {
 		c := valid()

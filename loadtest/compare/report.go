@@ -158,6 +158,9 @@ func (r Result) facts() []string {
 	if load, err := strconv.ParseFloat(m.Load, 64); err == nil && load > float64(m.Cores)/4 {
 		lines = append(lines, "The machine was BUSY before the start: the ratios are worth less, the figures nothing.")
 	}
+	if r.SyncDelay > 0 {
+		lines = append(lines, fmt.Sprintf("Every fsync of a server was made to take %s longer, by strace, whose processor time counts as the server's.", r.SyncDelay))
+	}
 	return append(lines,
 		fmt.Sprintf("%d rounds, interleaved; median (lowest-highest). All on 127.0.0.1, source and sink on the same cores.", r.Rounds),
 		"Every server is set up to bring a message to the disk before its 250; the last table says whether it did.",

@@ -1,6 +1,8 @@
 package compare
 
 import (
+	"time"
+
 	"github.com/postrider/postrider/loadtest/compare/contender"
 	"github.com/postrider/postrider/loadtest/compare/meter"
 )
@@ -81,10 +83,12 @@ type Result struct {
 	Machine  meter.Machine     `json:"machine"`
 	Versions map[string]string `json:"versions"`
 	// Counted says how processor time was counted.
-	Counted string     `json:"cpu_counted_by"`
-	Rounds  int        `json:"rounds"`
-	Cells   []Compared `json:"cells"`
-	Syncs   []Synced   `json:"syncs"`
+	Counted string `json:"cpu_counted_by"`
+	Rounds  int    `json:"rounds"`
+	// SyncDelay is by how much every sync was made to take longer.
+	SyncDelay time.Duration `json:"sync_delay_ns,omitempty"`
+	Cells     []Compared    `json:"cells"`
+	Syncs     []Synced      `json:"syncs"`
 	// Strays is set when mail arrived that nobody had submitted.
 	Strays string `json:"strays,omitempty"`
 	// Partial says that the comparison was interrupted.
@@ -155,7 +159,7 @@ func (r *Result) summarize() {
 
 // newResult has every cell and server, without a run.
 func newResult(c Config) Result {
-	result := Result{Machine: meter.DescribeMachine(c.Dir), Versions: map[string]string{}, Rounds: c.Rounds}
+	result := Result{Machine: meter.DescribeMachine(c.Dir), Versions: map[string]string{}, Rounds: c.Rounds, SyncDelay: c.SyncDelay}
 	for _, cell := range c.cells() {
 		compared := Compared{Cell: cell}
 		for _, name := range c.Servers {

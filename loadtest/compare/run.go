@@ -123,7 +123,11 @@ func (r *runner) run(ctx context.Context, name string, cell Cell) (Run, *traffic
 // serve starts the server, makes the run, and stops it.
 func (r *runner) serve(ctx context.Context, server *contender.Contender, cell Cell) (Run, *traffic.Tally, error) {
 	group := r.group()
-	running, err := server.Start(ctx, group, nil)
+	var wrap func(int) []string
+	if delay := r.config.SyncDelay; delay > 0 {
+		wrap = func(int) []string { return meter.SlowWrap(delay) }
+	}
+	running, err := server.Start(ctx, group, wrap)
 	if err != nil {
 		return Run{}, nil, err
 	}

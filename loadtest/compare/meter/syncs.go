@@ -49,6 +49,15 @@ func StraceWrap(path string) []string {
 	}
 }
 
+// SlowWrap is what comes before the command of a server whose every sync is to
+// take longer by delay, as on a slower disk. It stops the server at syncs only.
+func SlowWrap(delay time.Duration) []string {
+	return []string{
+		"strace", "-f", "--seccomp-bpf", "-qq", "--signal=none", "-o", os.DevNull, "-e", "trace=fsync,fdatasync",
+		"-e", fmt.Sprintf("inject=fsync,fdatasync:delay_exit=%d", delay.Microseconds()), "--",
+	}
+}
+
 // CountSyncs counts in a recording what began between the two times.
 func CountSyncs(path string, from, to time.Time) (Syncs, error) {
 	file, err := os.Open(path)
