@@ -91,7 +91,7 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 			return err
 		}
 	}
-	if err := s.copyBody(w, content); err != nil {
+	if err := s.copyBody(w, content, start[len(header):cap(start)]); err != nil {
 		return err
 	}
 	if fault := s.conn.BodyFault(); fault != nil {
@@ -119,9 +119,11 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 var separator = []byte("\r\n")
 
 // copyBody streams the rest of the content, telling apart a client that fails
-// and a store that does.
-func (s *session) copyBody(w io.Writer, content io.Reader) error {
-	buf := make([]byte, 32<<10)
+// and a store that does. It goes through buf unless that is small.
+func (s *session) copyBody(w io.Writer, content io.Reader, buf []byte) error {
+	if len(buf) < 4<<10 {
+		buf = make([]byte, 32<<10)
+	}
 	for {
 		n, err := content.Read(buf)
 		if n > 0 {

@@ -18,7 +18,7 @@ import (
 // record came.
 const (
 	batchRecords = 500
-	batchAge     = 50 * time.Millisecond
+	batchAge     = 100 * time.Millisecond
 )
 
 // idle is how long the follower waits for a record, and how often it looks

@@ -68,7 +68,10 @@ func Run(ctx context.Context, env *service.Env) error {
 		return err
 	}
 	defer lock.Close()
-	l := &Ledger{bus: env.Bus, log: env.Log, dir: dir, instance: env.Instance, position: newPosition(), metrics: newMetrics(env.Metrics), retention: time.Duration(env.Config.Retention.SettledContent)}
+	l := &Ledger{
+		bus: env.Bus, log: env.Log, dir: dir, instance: env.Instance, position: newPosition(), metrics: newMetrics(env.Metrics),
+		retention: time.Duration(env.Config.Retention.SettledContent), unbalanced: make(chan struct{}, 1),
+	}
 	l.ensure = func(ctx context.Context) error {
 		return queue.Ensure(ctx, l.bus.JS, queue.Replicas(l.bus.NC), time.Duration(env.Config.Retention.Ledger))
 	}
@@ -95,6 +98,8 @@ type Ledger struct {
 	instance string
 	position *position
 	metrics  *metrics
+	// unbalanced has word when the balance finds mail that is in no stream.
+	unbalanced chan struct{}
 	// holding: see held.
 	holding atomic.Bool
 	// ensure makes the streams that are missing.

@@ -27,6 +27,10 @@ const (
 	// looked for, and how soon after a failure recovery looks again.
 	tendPeriod = 5 * time.Second
 	lookPeriod = 10 * time.Minute
+	// secondLook is when it looks again after a connect. What workers had in
+	// hand comes again after queue.AckWait; until it is done it holds the floor
+	// below which a stream is done with, and hides what was lost above.
+	secondLook = queue.AckWait + 10*time.Second
 	// sayPeriod is how often the log says that recovery is held.
 	sayPeriod = time.Minute
 	// abreast is how many messages are driven at a time.
@@ -70,14 +74,18 @@ func (r *recovery) keepLooking(ctx context.Context) {
 	defer r.bus.NC.RemoveStatusListener(status)
 	tick := time.NewTicker(tendPeriod)
 	defer tick.Stop()
-	for due := time.Now(); ; {
+	due, second := time.Now(), true
+	for {
 		replaced, err := r.tend(ctx)
 		if replaced {
-			due = time.Now()
+			due, second = time.Now(), true
 		}
 		if err == nil && !time.Now().Before(due) {
 			err = r.look(ctx)
 			due = time.Now().Add(r.pause(err))
+			if err == nil && second {
+				due, second = time.Now().Add(secondLook), false
+			}
 			if err == nil {
 				err = r.expedite(ctx, time.Now()) // what is left, at the next look
 			}
@@ -93,6 +101,8 @@ func (r *recovery) keepLooking(ctx context.Context) {
 			r.lastMark(ctx)
 			return
 		case <-status:
+			due, second = time.Now(), true
+		case <-r.unbalanced:
 			due = time.Now()
 		case <-tick.C:
 		}

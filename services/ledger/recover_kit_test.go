@@ -38,7 +38,8 @@ func newRecoveryRig(t *testing.T, bus *queue.Bus, dir string) *recoveryRig {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	l := &Ledger{
 		bus: bus, log: queuetest.Log(t), dir: dir, instance: "test", position: newPosition(), metrics: newMetrics(prometheus.NewRegistry()),
-		ensure: func(ctx context.Context) error { return queue.Ensure(ctx, bus.JS, 1, keepLedger) },
+		unbalanced: make(chan struct{}, 1),
+		ensure:     func(ctx context.Context) error { return queue.Ensure(ctx, bus.JS, 1, keepLedger) },
 	}
 	if err := errors.Join(l.open(ctx), l.compare(ctx)); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/shared/books"
@@ -99,6 +100,18 @@ func (l *Ledger) watchStatus(ctx context.Context) {
 type watchedBalance struct {
 	streams  string
 	balanced bool
+	residual int
+}
+
+// askForLook asks recovery to look at what is lost, and not to wait for its time.
+func (l *Ledger) askForLook(b *books.Balance) {
+	if !slices.ContainsFunc(b.Offending, func(p books.Pair) bool { return p.Problem == books.ProblemLost }) {
+		return
+	}
+	select {
+	case l.unbalanced <- struct{}{}:
+	default:
+	}
 }
 
 // watchBalance finds the residual, unless nothing has moved since it was
@@ -124,8 +137,11 @@ func (l *Ledger) watchBalance(ctx context.Context, last *watchedBalance) time.Du
 	l.metrics.residual.Set(float64(b.Residual))
 	l.metrics.balanced.SetToCurrentTime()
 	if !b.Balances() {
+		if b.Residual != last.residual {
+			l.askForLook(b)
+		}
 		l.log.Error().Int("residual", b.Residual).Interface("offending", b.Offending).Msg("the books do not balance")
 	}
-	*last = watchedBalance{streams, b.Balances()}
+	*last = watchedBalance{streams, b.Balances(), b.Residual}
 	return max(balancePeriod, 10*time.Since(began))
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"runtime"
 
 	"github.com/golang-fips/openssl/v2"
 	"github.com/golang-fips/openssl/v2/bbig"
@@ -21,6 +22,7 @@ const libcrypto = "libcrypto.so.3"
 type openSSL struct {
 	public  *rsa.PublicKey
 	private *openssl.PrivateKeyRSA
+	turn    chan struct{}
 }
 
 // systemRSA takes a key into the OpenSSL of the system. It fails where there
@@ -39,12 +41,14 @@ func systemRSA(key *rsa.PrivateKey) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &openSSL{&key.PublicKey, private}, nil
+	return &openSSL{&key.PublicKey, private, make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
 }
 
 func (k *openSSL) Public() crypto.PublicKey { return k.public }
 
 // Sign makes a signature of PKCS #1 v1.5, the one DKIM has (RFC 6376 §3.3).
 func (k *openSSL) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
 	return openssl.SignRSAPKCS1v15(k.private, opts.HashFunc(), digest)
 }

@@ -49,7 +49,7 @@ func oneByOne(seed uint64, messages, faults int, pause func(*rand.Rand) time.Dur
 	var round []string
 	for range faults {
 		if len(round) == 0 {
-			round = []string{"nats-1", "ledger", "ingress", "policy", "signer", "bounce", pick(r, "delivery", "delivery-2")}
+			round = targets(r)
 			r.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 		}
 		p.add(r, round[:1], pause(r))
@@ -57,6 +57,15 @@ func oneByOne(seed uint64, messages, faults int, pause func(*rand.Rand) time.Dur
 	}
 	p.sort()
 	return p
+}
+
+// targets are the processes that are struck in turn: all, or what FAULT_TARGETS
+// names.
+func targets(r *rand.Rand) []string {
+	if list := os.Getenv("FAULT_TARGETS"); list != "" {
+		return strings.Split(list, ",")
+	}
+	return []string{"nats-1", "ledger", "ingress", "policy", "signer", "bounce", pick(r, "delivery", "delivery-2")}
 }
 
 // allAtOnce plans faults that strike all processes.
