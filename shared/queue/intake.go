@@ -78,6 +78,7 @@ func (i *Intake) wait(now time.Time, stage string, turn *time.Time) time.Duratio
 	}
 	quiet := i.pressed.Add(intakeLinger).Sub(now)
 	if quiet <= 0 {
+		delete(i.turns, stage) // those that are left are not taken any more
 		return 0
 	}
 	if turn.IsZero() {

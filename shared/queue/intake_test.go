@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,49 @@ func TestGiveWay(t *testing.T) {
 		}
 		if after := passed(t, &i, 100); after > 100*time.Millisecond {
 			t.Errorf("100 messages take %s after the clients are served", after)
+		}
+	})
+}
+
+// Turns that nobody took, since it became quiet before, are not waited for when
+// clients press again.
+func TestGiveWayAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var i queue.Intake
+		press := func() (end func()) {
+			var ends []func()
+			for range 4 {
+				ends = append(ends, i.Begin())
+			}
+			return func() {
+				for _, end := range ends {
+					end()
+				}
+			}
+		}
+		for range 100 {
+			end := press()
+			var all sync.WaitGroup
+			for range 50 {
+				all.Go(func() {
+					if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			synctest.Wait()
+			end()
+			all.Wait()
+		}
+		defer press()()
+		begun := time.Now()
+		for range 10 {
+			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal); err != nil {
+				t.Error(err)
+			}
+		}
+		if after := time.Since(begun); after > 110*time.Millisecond {
+			t.Errorf("10 messages pass four clients in %s", after)
 		}
 	})
 }
