@@ -244,9 +244,9 @@ func (d *driver) find(ctx context.Context, seq uint64, is func(line int, r *even
 var errNoRecord = errors.New("it has no such record")
 
 // unanswerable reports an error that another try does not mend: what is needed
-// is no longer there.
+// is no longer there, or is none.
 func unanswerable(err error) bool {
-	return errors.Is(err, queue.ErrContentGone) || errors.Is(err, errNoRecord)
+	return errors.Is(err, queue.ErrContentGone) || errors.Is(err, errNoRecord) || errors.Is(err, event.ErrUnreadable)
 }
 
 // driveTimeout bounds the steps of one message.

@@ -13,6 +13,7 @@ package event
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -181,17 +182,21 @@ func Encode(e any) []byte {
 	return b
 }
 
-// Decode reads an event and checks its schema.
+// ErrUnreadable reports an event that no repetition will make readable.
+var ErrUnreadable = errors.New("event cannot be read")
+
+// Decode reads an event and checks its schema; ErrUnreadable says that it is
+// none, or one of another release.
 func Decode[E any, P interface {
 	*E
 	schema() int
 }](data []byte) (*E, error) {
 	e := P(new(E))
 	if err := json.Unmarshal(data, e); err != nil {
-		return nil, fmt.Errorf("decode %T: %w", *e, err)
+		return nil, fmt.Errorf("decode %T: %w: %w", *e, ErrUnreadable, err)
 	}
 	if v := e.schema(); v < max(1, Schema-1) || v > Schema+1 {
-		return nil, fmt.Errorf("decode %T: schema %d is not supported by this release (%d)", *e, v, Schema)
+		return nil, fmt.Errorf("decode %T: %w: schema %d is not supported by this release (%d)", *e, ErrUnreadable, v, Schema)
 	}
 	return (*E)(e), nil
 }

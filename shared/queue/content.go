@@ -37,12 +37,12 @@ func DecodeMail(data []byte) (*event.Accepted, []byte, error) {
 
 func splitMail(data []byte) (inline, meta []byte, err error) {
 	if len(data) < tailLen {
-		return nil, nil, errors.New("decode mail: too short")
+		return nil, nil, fmt.Errorf("decode mail: %w: too short", event.ErrUnreadable)
 	}
 	end := len(data) - tailLen
 	n := int(binary.BigEndian.Uint32(data[end:]))
 	if n > end {
-		return nil, nil, errors.New("decode mail: event longer than the message")
+		return nil, nil, fmt.Errorf("decode mail: %w: longer than the message", event.ErrUnreadable)
 	}
 	return data[: end-n : end-n], data[end-n : end], nil
 }
