@@ -14,17 +14,20 @@ import (
 // what they have is repeated less and less often.
 func TestPause(t *testing.T) {
 	r, failed := &recovery{}, errors.New("no room")
-	if got := r.pause(nil); got != lookPeriod {
+	if got := r.pause(nil, false); got != lookPeriod {
 		t.Errorf("after a look: %s", got)
+	}
+	if got := r.pause(nil, true); got <= queue.AckWait || got >= time.Minute {
+		t.Errorf("after the first look of a connect: %s", got)
 	}
 	for n, want := range []time.Duration{0, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, epochsApart, epochsApart} {
 		r.epochs.Store(int64(n))
-		if got := r.pause(failed); got != want {
+		if got := r.pause(failed, true); got != want {
 			t.Errorf("after %d epochs: %s, not %s", n, got, want)
 		}
 	}
 	r.epochs.Store(1 << 40)
-	if got := r.pause(failed); got != epochsApart {
+	if got := r.pause(failed, false); got != epochsApart {
 		t.Errorf("in the end: %s", got)
 	}
 }

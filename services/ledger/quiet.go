@@ -25,11 +25,14 @@ func (r *recovery) quiet(ctx context.Context) (int, error) {
 	return epoch, r.bus.AwaitEpoch(ctx, epoch)
 }
 
-// pause is how long recovery waits after a look. One that failed is repeated
-// soon; but when it had begun an epoch, not soon again and again: every worker
-// finishes for that what it has, before it takes more.
-func (r *recovery) pause(failed error) time.Duration {
+// pause is how long recovery waits after a look; second says that another one
+// belongs to it. One that failed is repeated soon; but when it had begun an
+// epoch, not soon again and again: every worker finishes for that what it has,
+// before it takes more.
+func (r *recovery) pause(failed error, second bool) time.Duration {
 	switch n := r.epochs.Load(); {
+	case failed == nil && second:
+		return secondLook
 	case failed == nil:
 		return lookPeriod
 	case n == 0:

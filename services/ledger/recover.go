@@ -82,11 +82,9 @@ func (r *recovery) keepLooking(ctx context.Context) {
 		}
 		if err == nil && !time.Now().Before(due) {
 			err = r.look(ctx)
-			due = time.Now().Add(r.pause(err))
-			if err == nil && second {
-				due, second = time.Now().Add(secondLook), false
-			}
+			due = time.Now().Add(r.pause(err, second))
 			if err == nil {
+				second = false
 				err = r.expedite(ctx, time.Now()) // what is left, at the next look
 			}
 		}
