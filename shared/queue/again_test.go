@@ -40,13 +40,17 @@ func TestConsumerIsMadeAgain(t *testing.T) {
 		if _, err := bus.Publish(t.Context(), "report.failed", text, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case got := <-handled:
-			if got != text {
-				t.Fatalf("%s: got %q", what, got)
+		for late := time.After(60 * time.Second); ; {
+			select {
+			case got := <-handled:
+				if got == text {
+					return
+				}
+				// The word that one before was handled may have come to a consumer
+				// that was no more: it comes twice.
+			case <-late:
+				t.Fatalf("%s: nothing is handled", what)
 			}
-		case <-time.After(60 * time.Second):
-			t.Fatalf("%s: nothing is handled", what)
 		}
 	}
 	work("at first")

@@ -18,18 +18,7 @@ import (
 // forgetful runs a server with an empty store.
 func forgetful(t *testing.T, port int) (ns *server.Server, at int) {
 	t.Helper()
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go ns.Start()
-	t.Cleanup(func() {
-		ns.Shutdown()
-		ns.WaitForShutdown()
-	})
-	if !ns.ReadyForConnections(20 * time.Second) {
-		t.Fatal("no server")
-	}
+	ns = running(t, &server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
 	return ns, ns.Addr().(*net.TCPAddr).Port
 }
 

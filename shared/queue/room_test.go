@@ -72,6 +72,12 @@ system_account: SYS
 		t.Fatal(err)
 	}
 	opts.NoSigs = true
+	return running(t, opts).ClientURL()
+}
+
+// running runs a server until the test ends.
+func running(t *testing.T, opts *server.Options) *server.Server {
+	t.Helper()
 	ns, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +90,7 @@ system_account: SYS
 	if !ns.ReadyForConnections(20 * time.Second) {
 		t.Fatal("no server")
 	}
-	return ns.ClientURL()
+	return ns
 }
 
 // The account's limit, the server's, and what is measured of either.
