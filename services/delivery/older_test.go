@@ -49,7 +49,7 @@ func older(t *testing.T) (*rig, *smtptest.MX, *shelf) {
 	return r, server, s
 }
 
-// An older job waits while nobody knows what became of its recipients, and is
+// An older job waits as a schedule while nobody knows what became of its recipients, and is
 // sent to those only whom the ledger service does not call settled.
 func TestOlderJobIsLookedUp(t *testing.T) {
 	r, server, s := older(t)
@@ -57,19 +57,27 @@ func TestOlderJobIsLookedUp(t *testing.T) {
 	job.AcceptedAt = time.Now().Add(-2 * time.Hour)
 	covers := r.worker.earlier.covers
 	r.worker.earlier.covers = func(at time.Time) bool { return covers(at) && time.Since(at) < queue.SettledFor }
-	for range 3 {
-		if err := r.worker.handle(t.Context(), message(job, 1, 1), nil); err == nil {
-			t.Fatal("sent without an answer")
+	others := r.job("other@example.test")
+	others.AcceptedAt = job.AcceptedAt
+	// Each gets an appointment, once, and leaves the stream for the others.
+	for seq, j := range []*event.Job{job, job, others} {
+		for range 2 {
+			if err := r.worker.handle(t.Context(), message(j, uint64(seq+1), 1), nil); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if s.asked.Load() != 1 || len(server.Deliveries()) != 0 || r.stored(queue.StreamLedger) != 0 {
 		t.Errorf("asked %d times, sent %d, %d records", s.asked.Load(), len(server.Deliveries()), r.stored(queue.StreamLedger))
 	}
+	if n := r.stored(queue.StreamDeliver); n != 2 {
+		t.Errorf("%d schedules", n)
+	}
 	r.worker.earlier.mute = time.Time{}
 	s.answer.Store(&books.Ends{Known: true, Ends: map[string]string{
 		"done@example.test": "delivered", "reported@example.test": "failed", "gone@example.test": "removed",
 	}})
-	if err := r.worker.handle(t.Context(), message(job, 1, 2), nil); err != nil {
+	if err := r.worker.handle(t.Context(), message(job, 7, 1), nil); err != nil {
 		t.Fatal(err)
 	}
 	rec := r.await(job, event.Delivered)

@@ -18,17 +18,18 @@ import (
 )
 
 // How long a job waits in hand for LEDGER to be read, and for an answer about
-// an older message; how long it then stays away; and how long nobody else asks
-// after a question was not answered.
+// an older message; how long it then stays away, of the second up to twice as
+// long; and how long nobody else asks after a question was not answered.
 const (
 	ledgerWait   = 15 * time.Second
 	booksWait    = 10 * time.Second
 	ledgerPause  = 10 * time.Second
-	booksPause   = 30 * time.Second
+	booksPause   = 2 * time.Minute
 	booksSilence = 5 * time.Second
 )
 
-// errUnknown is why a job waits: what became of its recipients is not known.
+// errUnknown is why a job waits: the ledger service does not say what became of
+// its recipients.
 var errUnknown = errors.New("ends of the recipients are not known")
 
 // subtraction takes from a job whom this process, LEDGER, or the ledger service
@@ -57,7 +58,8 @@ type library interface {
 
 // outstanding are the recipients of a job without a known end, and what LEDGER
 // said about the others. others says that somebody else may have had the job
-// a moment ago. Where nobody knows, the error makes the job come again.
+// a moment ago. Where LEDGER cannot be read, the error makes the job come again;
+// where the ledger service does not answer, it is errUnknown.
 func (s *subtraction) outstanding(ctx context.Context, job *event.Job, others bool) ([]mail.Recipient, *queue.Ends, error) {
 	rcpts := s.memory.outstanding(job)
 	if len(rcpts) == 0 {
@@ -93,7 +95,7 @@ func (s *subtraction) wait(ctx context.Context, others bool) error {
 // lookUp asks the ledger service about an older message.
 func (s *subtraction) lookUp(ctx context.Context, job *event.Job, rcpts []mail.Recipient) ([]mail.Recipient, error) {
 	if s.muted() {
-		return nil, queue.Later(booksPause, errUnknown.Error())
+		return nil, errUnknown
 	}
 	asking, cancel := context.WithTimeout(ctx, booksWait)
 	defer cancel()
@@ -107,7 +109,7 @@ func (s *subtraction) lookUp(ctx context.Context, job *event.Job, rcpts []mail.R
 			return nil, fmt.Errorf("ask for the ends of %s: %w", job.QueueID, err)
 		}
 		s.unanswered(job, err)
-		return nil, queue.Later(booksPause, errUnknown.Error())
+		return nil, errUnknown
 	}
 	return without(rcpts, func(a smtp.ForwardPath) bool {
 		outcome := event.Outcome(known.Ends[a.String()])

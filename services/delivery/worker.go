@@ -159,15 +159,19 @@ func (w *worker) handle(ctx context.Context, m queue.Message, t *tenure) error {
 		return queue.Later(waitHeld, "the worker that had the job has not finished")
 	}
 	rcpts, ends, err := w.earlier.outstanding(ctx, job, !memo.judged && t.inherits(m, job))
+	unknown := errors.Is(err, errUnknown)
 	if err == nil {
 		err = w.reportAgain(ctx, job, ends)
 	}
-	if err != nil || len(rcpts) == 0 {
+	if !unknown && (err != nil || len(rcpts) == 0) {
 		return err
 	}
 	if !memo.judged {
 		memo.doubt = memo.doubt || t.doubt(m, job)
 		w.memory.judge(job, memo.doubt)
+	}
+	if unknown {
+		return w.setAside(ctx, m, job, memo.doubt)
 	}
 	return w.serveJob(ctx, m, renumber(job, ends), rcpts, memo.doubt)
 }
@@ -280,13 +284,36 @@ func (w *worker) turnAway(ctx context.Context, m queue.Message, job *event.Job, 
 	later := *job
 	later.Env.Recipients, later.Doubt = waiting(a.endings, open)
 	later.LastReply = replyBusy.String()
-	if err := postpone(ctx, w.bus, &later, fmt.Sprintf("%s/turn/%d", job.ID, m.Seq), at); err != nil {
+	if err := postpone(ctx, w.bus, &later, turnID(job, m), at); err != nil {
 		return err
 	}
 	w.metrics.turned.Inc()
 	w.memory.turn(job, m)
 	return nil
 }
+
+// setAside gives a job of which nobody knows what became of its recipients an
+// appointment, whatever its lifetime. In the stream, handed back again and
+// again, as many as a consumer may have in hand would hold up all newer mail.
+func (w *worker) setAside(ctx context.Context, m queue.Message, job *event.Job, doubt bool) error {
+	later := *job
+	if doubt {
+		later.Doubt = nil
+		for _, r := range job.Env.Recipients {
+			later.Doubt = append(later.Doubt, r.Address)
+		}
+	}
+	at := time.Now().Add(booksPause + rand.N(booksPause))
+	if err := postpone(ctx, w.bus, &later, turnID(job, m), at); err != nil {
+		return err
+	}
+	w.metrics.turned.Inc()
+	w.memory.turn(job, m)
+	return nil
+}
+
+// turnID names the appointment that a message of DELIVER got.
+func turnID(job *event.Job, m queue.Message) string { return fmt.Sprintf("%s/turn/%d", job.ID, m.Seq) }
 
 // report writes the log lines of a settled attempt: one for each outcome.
 func (w *worker) report(job *event.Job, s *settlement, troubles []trouble) {
