@@ -206,6 +206,21 @@ func lost(s *books.Status) (problems []string) {
 	if s.Recovery.Gone > 0 {
 		problems = append(problems, fmt.Sprintf("%d recipients are lost with their content: postrider ledger recover --plan", s.Recovery.Gone))
 	}
+	return append(problems, backward(s)...)
+}
+
+// backward says what the books do not do as they should.
+func backward(s *books.Status) (problems []string) {
+	if s.Stuck != "" {
+		problems = append(problems, fmt.Sprintf("the ledger does not follow, %d records behind: %s", s.Lag(), s.Stuck))
+	}
+	if s.Residual != 0 {
+		problems = append(problems, fmt.Sprintf("the books do not balance, by %d recipients: postrider ledger balance", s.Residual))
+	}
+	if o := s.Overdue; o != nil {
+		problems = append(problems, fmt.Sprintf("settled content is kept %s too long, behind message %d of %s: the log of policy or of the ledger says why",
+			time.Duration(o.Seconds*float64(time.Second)).Round(time.Second), o.Seq, o.Stream))
+	}
 	return problems
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postrider/postrider/services/ledger"
+	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/natsd"
 	"github.com/postrider/postrider/shared/queue"
@@ -194,5 +195,21 @@ func TestStagesOfStreams(t *testing.T) {
 	stages := stagesOfStreams()
 	if len(stages) != queue.Shards+3 || stages[queue.MailStream(queue.Shards-1)] != "policy" {
 		t.Errorf("%v", stages)
+	}
+}
+
+// What the books do not do as they should is a problem, and says what next.
+func TestProblemsOfTheBooks(t *testing.T) {
+	for want, s := range map[string]books.Status{
+		"the ledger does not follow, 7 records behind: database or disk is full": {Seq: 3, Last: 10, Stuck: "database or disk is full"},
+		"the books do not balance, by 2 recipients: postrider ledger balance":    {Residual: 2},
+		"settled content is kept 1h0m5s too long, behind message 12 of MAIL_2":   {Overdue: &books.Overdue{Stream: "MAIL_2", Seq: 12, Seconds: 3605}},
+	} {
+		if got := lost(&s); len(got) != 1 || !strings.Contains(got[0], want) {
+			t.Errorf("%+v: %q", s, got)
+		}
+	}
+	if got := lost(&books.Status{}); len(got) != 0 {
+		t.Errorf("nothing is wrong, but %q", got)
 	}
 }

@@ -40,6 +40,7 @@ func (l *Ledger) follow(ctx context.Context) error {
 		if errors.Is(err, errDamaged) || errors.Is(err, queue.ErrRolledBack) {
 			return err
 		}
+		l.stuck.Store(&err)
 		l.log.Warn().Err(err).Msg("cannot follow LEDGER, trying again")
 		select {
 		case <-ctx.Done():
@@ -104,6 +105,7 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 			missing = behind
 		}
 		checked = time.Now()
+		l.stuck.Store(nil)
 		if time.Since(pruned) < prunePeriod {
 			continue
 		}

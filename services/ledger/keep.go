@@ -3,8 +3,10 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
 )
@@ -48,26 +50,32 @@ func (p *purger) forget(ctx context.Context) error {
 // measure tells how far the purge is behind, and the age of the oldest message
 // that is not settled.
 func (p *purger) measure(ctx context.Context) error {
-	var overdue time.Duration
-	var errs []error
-	for n := range queue.Shards {
-		for _, name := range []string{queue.MailStream(n), queue.BodyStream(n)} {
-			s, err := p.bus.JS.Stream(ctx, name)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			if state := s.CachedInfo().State; state.Msgs > 0 {
-				overdue = max(overdue, p.now.Sub(state.FirstTime)-p.retention)
-			}
-		}
-	}
-	p.metrics.overdue.Set(overdue.Seconds())
+	overdue, failed := p.ledger.overdue(ctx, p.now)
+	p.metrics.overdue.Set(overdue.Seconds)
 	var accepted int64
 	p.ledger.opened.RLock()
 	defer p.ledger.opened.RUnlock()
 	err := p.ledger.index.reader.QueryRowContext(ctx, `SELECT coalesce(max(accepted_at), 0) FROM messages
 		WHERE id = (SELECT min(message) FROM recipients WHERE state = 0)`).Scan(&accepted)
 	p.metrics.unsettled.Set(float64(accepted) / float64(time.Second))
-	return errors.Join(append(errs, err)...)
+	return errors.Join(failed, err)
+}
+
+// overdue finds the stream that keeps content the longest beyond the retention.
+// What it can it says with an error, too.
+func (l *Ledger) overdue(ctx context.Context, now time.Time) (o books.Overdue, err error) {
+	for n := range queue.Shards {
+		for _, name := range []string{queue.MailStream(n), queue.BodyStream(n)} {
+			s, failed := l.bus.JS.Stream(ctx, name)
+			if failed != nil {
+				err = errors.Join(err, fmt.Errorf("ask for %s: %w", name, failed))
+				continue
+			}
+			state := s.CachedInfo().State
+			if age := now.Sub(state.FirstTime) - l.retention; state.Msgs > 0 && age.Seconds() > o.Seconds {
+				o = books.Overdue{Stream: name, Seq: state.FirstSeq, Seconds: age.Seconds()}
+			}
+		}
+	}
+	return o, err
 }

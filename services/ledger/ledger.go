@@ -100,6 +100,10 @@ type Ledger struct {
 	metrics  *metrics
 	// unbalanced has word when the balance finds mail that is in no stream.
 	unbalanced chan struct{}
+	// residual is what the balance last found, and stuck why the index does not
+	// follow LEDGER; nil when it does.
+	residual atomic.Int64
+	stuck    atomic.Pointer[error]
 	// holding: see held.
 	holding atomic.Bool
 	// ensure makes the streams that are missing.

@@ -51,12 +51,27 @@ func (l *Ledger) status(ctx context.Context, _ struct{}) (*books.Status, error) 
 	if s.Recovery, err = l.recoveryFound(ctx); err != nil {
 		return nil, err
 	}
+	s.Residual = int(l.residual.Load())
+	if stuck := l.stuck.Load(); stuck != nil {
+		s.Stuck = (*stuck).Error()
+	}
+	overdue, err := l.overdue(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if overdue.Seconds > overdueGrace.Seconds() {
+		s.Overdue = &overdue
+	}
 	err = l.bus.CheckLedger(ctx)
 	if errors.Is(err, queue.ErrRolledBack) {
 		s.RolledBack, err = err.Error(), nil
 	}
 	return s, err
 }
+
+// overdueGrace is how long beyond the retention content may stay before the
+// status says so: a purge comes every minute, and does much at a time.
+const overdueGrace = 10 * time.Minute
 
 // Periods of the watch.
 const (
@@ -135,6 +150,7 @@ func (l *Ledger) watchBalance(ctx context.Context, last *watchedBalance) time.Du
 		return balancePeriod
 	}
 	l.metrics.residual.Set(float64(b.Residual))
+	l.residual.Store(int64(b.Residual))
 	l.metrics.balanced.SetToCurrentTime()
 	if !b.Balances() {
 		if b.Residual != last.residual {

@@ -257,6 +257,22 @@ type Status struct {
 	// is sent, purged or driven then.
 	RolledBack string   `json:"rolled_back,omitempty"`
 	Recovery   Recovery `json:"recovery"`
+	// Residual is the number of recipients that did not add up when this
+	// instance last looked; see Balance.
+	Residual int `json:"residual"`
+	// Stuck says why the index does not follow LEDGER, if it does not.
+	Stuck string `json:"stuck,omitempty"`
+	// Overdue is the content that should have been purged; nil for none.
+	Overdue *Overdue `json:"overdue,omitempty"`
+}
+
+// Overdue is content that is older than the retention and still in MAIL or
+// BODY: what is before it in Stream keeps it.
+type Overdue struct {
+	Stream string `json:"stream"`
+	// Seq is the first message of the stream.
+	Seq     uint64  `json:"seq"`
+	Seconds float64 `json:"seconds"`
 }
 
 // Lag is the number of records that are not in the index yet.
