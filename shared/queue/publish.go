@@ -19,7 +19,8 @@ var ErrFull = errors.New("store is full")
 var ErrUnavailable = errors.New("store did not acknowledge")
 
 // PublishTimeout bounds one Publish with its retries. A device waits for the
-// reply meanwhile: 451 must come within 10 s.
+// reply meanwhile: 451 must come within 10 s. Time in which the process stood
+// still is not counted: it finds an acknowledgement that it has not read.
 const PublishTimeout = 8 * time.Second
 
 const (
@@ -43,13 +44,13 @@ func (b *Bus) Publish(ctx context.Context, subject, id string, data []byte, opts
 }
 
 func (b *Bus) publish(ctx context.Context, m *nats.Msg, id string, opts ...jetstream.PublishOpt) (Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, PublishTimeout)
-	defer cancel()
 	opts = append(opts, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
-	for {
-		attempt, stop := context.WithTimeout(ctx, publishAttempt)
+	for left := PublishTimeout; ; left -= publishPause {
+		limit, began := min(publishAttempt, left), time.Now()
+		attempt, stop := context.WithTimeout(ctx, limit)
 		ack, err := b.JS.PublishMsg(attempt, m, opts...)
 		stop()
+		left -= min(time.Since(began), limit)
 		if err == nil {
 			return Position{ack.Stream, ack.Sequence, ack.Duplicate}, nil
 		}
@@ -59,11 +60,14 @@ func (b *Bus) publish(ctx context.Context, m *nats.Msg, id string, opts ...jetst
 		if permanent(err) {
 			return Position{}, fmt.Errorf("publish %s: %w", m.Subject, err)
 		}
-		select {
-		case <-ctx.Done():
-			return Position{}, fmt.Errorf("publish %s: %w: %w", m.Subject, ErrUnavailable, err)
-		case <-time.After(publishPause):
+		if left > publishPause {
+			select {
+			case <-ctx.Done():
+			case <-time.After(publishPause):
+				continue
+			}
 		}
+		return Position{}, fmt.Errorf("publish %s: %w: %w", m.Subject, ErrUnavailable, err)
 	}
 }
 
