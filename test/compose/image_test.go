@@ -15,9 +15,67 @@ import (
 	"strings"
 )
 
-// layout is everything that an image may have: the program, the authorities,
-// and the place for a volume.
+// layout is everything that the image of a static program may have: the
+// program, the authorities, and the place for a volume.
 var layout = []string{"data/", "etc/", "etc/ssl/", "etc/ssl/certs/", "etc/ssl/certs/ca-certificates.crt", "program"}
+
+// libraries are what the image of a program that signs by OpenSSL has besides,
+// as Debian has them on amd64.
+var libraries = []string{
+	"lib/", "lib/x86_64-linux-gnu/", "lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libcrypto.so.3",
+	"lib64/", "lib64/ld-linux-x86-64.so.2",
+}
+
+// signing is whether the program in an image signs.
+func signing(image string) bool {
+	return strings.HasSuffix(image, "signer") || strings.HasSuffix(image, "postrider")
+}
+
+// lean: each image has its program, the libraries by which it signs, the
+// authorities and an empty directory.
+func (p *project) lean() {
+	p.docker("build", "postrider")
+	images := strings.Fields(p.run("docker", "image", "ls", "--format", "{{.Repository}}", "--filter", "reference="+p.name+"*"))
+	if want := len(services) + 2; len(images) != want { // and the sink, and the people's program
+		p.t.Errorf("%d images, want %d: %v", len(images), want, images)
+	}
+	openSSL := p.openSSL()
+	for _, image := range images {
+		want := layout
+		if openSSL && signing(image) {
+			want = slices.Sorted(slices.Values(slices.Concat(layout, libraries)))
+		}
+		if got := p.entries(image); !slices.Equal(got, want) {
+			p.t.Errorf("%s holds %v, want %v", image, got, want)
+		}
+		user, size, _ := strings.Cut(p.run("docker", "image", "inspect", "--format", "{{.Config.User}} {{.Size}}", image), " ")
+		if user != "65532:65532" {
+			p.t.Errorf("%s runs as %q", image, user)
+		}
+		p.t.Logf("%s: %s octets", image, size)
+	}
+}
+
+// signed: the signer says by what it signs, which is OpenSSL where the builder
+// has it.
+func (p *project) signed() {
+	var said string
+	for line := range strings.Lines(p.docker("logs", "--no-color", "signer")) {
+		if strings.Contains(line, `"signing"`) && strings.Contains(line, "a=rsa-sha256") {
+			said = line
+		}
+	}
+	if openSSL := p.openSSL(); said == "" || openSSL == strings.Contains(said, "not_by_openssl") {
+		p.t.Errorf("the builder has OpenSSL and a compiler: %t; the signer says %q", openSSL, said)
+	}
+}
+
+// openSSL is whether programs are built to sign by it.
+func (e *engine) openSSL() bool {
+	e.t.Helper()
+	has := e.run("docker", "run", "--rm", "--network", "none", builderImage, "sh", "-c", "go env CGO_ENABLED; find /usr/lib /lib -name libcrypto.so.3")
+	return strings.HasPrefix(has, "1") && strings.Contains(has, "libcrypto")
+}
 
 // entries are the names of what is in an image.
 func (e *engine) entries(image string) []string {

@@ -30,7 +30,7 @@ const standIn = "test.postrider.stand-in"
 func (e *engine) provideImages() {
 	e.t.Helper()
 	e.provide(builderImage, e.addBuilder,
-		"ENV PATH=/usr/local/go/bin:/bin", "ENV GOPATH=/go", "ENV GOTOOLCHAIN=local", "ENV GOPROXY=file:///modules", "ENV GOSUMDB=off")
+		"ENV PATH=/usr/local/go/bin:/usr/bin", "ENV GOPATH=/go", "ENV GOTOOLCHAIN=local", "ENV GOPROXY=file:///modules", "ENV GOSUMDB=off")
 	e.provide(busImage, e.addBus, `ENTRYPOINT ["/nats-server"]`, `CMD ["--config", "nats-server.conf"]`)
 }
 
@@ -65,8 +65,11 @@ func (e *engine) provide(name string, add func(*archive), changes ...string) {
 }
 
 // addBuilder adds Go, a shell, the modules of the workspace as a module proxy,
-// and the authorities of this machine.
+// the authorities of this machine, and its C compiler.
 func (e *engine) addBuilder(a *archive) {
+	for _, name := range []string{"bin", "lib", "lib64"} {
+		a.link(name, "usr/"+name)
+	}
 	root, err := e.try(e.ctx, nil, "go", "env", "GOROOT")
 	a.failed(err)
 	for _, part := range []string{"bin", "lib", "pkg", "src", "go.env", "VERSION"} {
@@ -77,12 +80,13 @@ func (e *engine) addBuilder(a *archive) {
 	a.tree("modules", modules)
 	shell, err := e.busybox()
 	a.failed(err)
-	a.file("bin/busybox", shell)
-	for _, name := range []string{"sh", "find", "rm", "mkdir"} {
-		a.add(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}, nil)
+	a.file("usr/bin/busybox", shell)
+	for _, name := range []string{"sh", "find", "rm", "mkdir", "ls", "mv", "cp", "grep", "cat"} {
+		a.link("usr/bin/"+name, "busybox")
 	}
 	a.add(&tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
 	a.file("etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
+	e.addCompiler(a)
 }
 
 // addBus adds the nats-server of the workspace.
@@ -165,6 +169,11 @@ func (a *archive) add(h *tar.Header, content io.Reader) {
 		_, err := io.Copy(a.tar, content)
 		a.failed(err)
 	}
+}
+
+// link adds a symbolic link.
+func (a *archive) link(name, to string) {
+	a.add(&tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to, Mode: 0o777}, nil)
 }
 
 // file adds a file of this machine, through symbolic links.
