@@ -16,7 +16,7 @@ import (
 
 // replyWithin is how long the client waits for our reply to its final dot. It
 // covers the last chunk and the message itself, which are stored one after the
-// other.
+// other. It is time in which the process runs.
 const replyWithin = 9 * time.Second
 
 // Data takes the content, stores it, and only then says 250: this is where
@@ -97,8 +97,7 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	if fault := s.conn.BodyFault(); fault != nil {
 		return s.contentError(fault)
 	}
-	hurry := time.AfterFunc(replyWithin, cancel)
-	defer hurry.Stop()
+	defer newHurry(replyWithin, cancel).stop()
 	defer s.in.bus.Intake.Begin()() // from here on the client waits for us
 	a, err := s.decideAgain(header)
 	if err != nil {
