@@ -34,7 +34,6 @@ type Key struct {
 	Selector  string // s=
 	Algorithm string // a=
 	private   crypto.Signer
-	hash      crypto.Hash
 	slow      error // why crypto/rsa signs and not OpenSSL
 }
 
@@ -150,7 +149,7 @@ func newKey(private any) (*Key, error) {
 		if p.N.BitLen() < 1024 {
 			return nil, fmt.Errorf("RSA key of %d bits is too short (RFC 8301 §3.2)", p.N.BitLen())
 		}
-		key := &Key{Algorithm: RSA, private: p, hash: crypto.SHA256}
+		key := &Key{Algorithm: RSA, private: p}
 		if faster, err := fasterRSA(p); err != nil {
 			key.slow = err
 		} else {
@@ -158,7 +157,7 @@ func newKey(private any) (*Key, error) {
 		}
 		return key, nil
 	case ed25519.PrivateKey:
-		return &Key{Algorithm: Ed25519, private: p, hash: crypto.SHA256}, nil
+		return &Key{Algorithm: Ed25519, private: p}, nil
 	}
 	return nil, fmt.Errorf("private key of type %T cannot sign for DKIM", private)
 }

@@ -1,13 +1,17 @@
 package signer
 
 import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/emersion/go-msgauth/dkim"
 
 	"github.com/postrider/postrider/shared/mail"
 )
@@ -19,88 +23,130 @@ var oversigned = []string{
 	"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "List-Unsubscribe", "List-Unsubscribe-Post",
 }
 
+// maxNamed is how often h= names one field at most. A well-formed message has
+// each of the oversigned ones once (RFC 5322 §3.6); one with thousands must not
+// make h= longer than a message that is fit to be sent.
+const maxNamed = 5
+
 // signatureLife is x= minus t=: a signed message cannot be replayed for ever.
 // It is longer than any lifetime in the queue.
 const signatureLife = 14 * 24 * time.Hour
 
 // Sign reads a content and returns its DKIM-Signature fields, one per key,
 // complete with CRLF, to be put before it. It holds the header section in
-// memory, never the body.
+// memory, never the body, and reads that once for all keys.
 func Sign(content io.Reader, keys []*Key) (string, error) {
-	start, header, body, err := mail.ReadHeader(content, 2*mail.MaxHeader) // with the fields we put before
+	start, header, at, err := mail.ReadHeader(content, 2*mail.MaxHeader) // with the fields we put before
 	if err != nil {
 		return "", err
 	}
-	var signers signers
-	defer signers.Close()
-	expires := time.Now().Add(signatureLife)
-	names := headerKeys(header)
-	for _, k := range keys {
-		s, err := dkim.NewSigner(&dkim.SignOptions{
-			Domain: k.Domain, Selector: k.Selector, Signer: k.private, Hash: k.hash,
-			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
-			HeaderKeys: names, Expiration: expires,
-		})
-		if err != nil {
-			return "", fmt.Errorf("prepare signature %s: %w", k, err)
-		}
-		signers = append(signers, s)
-	}
-	if body == len(header) { // no empty line, which ends the header for the signers
-		start = slices.Concat(header, []byte("\r\n"), start[body:])
-	}
-	if _, err := signers.Write(start); err != nil {
-		return "", fmt.Errorf("sign: %w", err)
-	}
-	if _, err := io.Copy(signers, content); err != nil {
+	body := newRelaxedBody(sha256.New())
+	body.Write(start[at:])
+	if _, err := io.Copy(body, content); err != nil {
 		return "", fmt.Errorf("read content: %w", err)
 	}
+	s := signed{body: base64.StdEncoding.EncodeToString(body.sum()), at: time.Now()}
+	s.names, s.fields = chosen(header)
 	var fields strings.Builder
-	for i, s := range signers {
-		if err := s.Close(); err != nil {
-			return "", fmt.Errorf("sign with %s: %w", keys[i], err)
+	for _, k := range keys {
+		field, err := s.by(k)
+		if err != nil {
+			return "", fmt.Errorf("sign with %s: %w", k, err)
 		}
-		fields.WriteString(s.Signature())
+		fields.WriteString(field)
 	}
 	return fields.String(), nil
 }
 
-// signers take the same content side by side.
-type signers []*dkim.Signer
-
-func (all signers) Write(p []byte) (int, error) {
-	for _, s := range all {
-		if _, err := s.Write(p); err != nil {
-			return 0, err
-		}
-	}
-	return len(p), nil
-}
-
-// Close ends those that are still at work; the others ignore it.
-func (all signers) Close() {
-	for _, s := range all {
-		s.Close()
-	}
-}
-
-// maxNamed is how often h= names one field at most. A well-formed message has
-// each of the oversigned ones once (RFC 5322 §3.6); one with thousands must not
-// cost time quadratic in them, nor make h= a line that is too long (998 octets,
-// RFC 5321 §4.5.3.1.6).
-const maxNamed = 5
-
-// headerKeys names every oversigned field as often as it occurs, and once more.
-func headerKeys(h mail.Header) []string {
-	count := map[string]int{}
+// chosen are the names of h=, every oversigned field as often as it occurs and
+// once more, and the fields they name, canonical: of several of one name the
+// last is named first (RFC 6376 §5.4.2).
+func chosen(h mail.Header) (names []string, fields []byte) {
+	have := map[string][]mail.Field{}
 	for f := range h.Fields() {
-		count[strings.ToLower(f.Name)]++
+		name := strings.ToLower(f.Name)
+		have[name] = append(have[name], f)
 	}
-	var keys []string
 	for _, name := range oversigned {
-		for range min(count[strings.ToLower(name)]+1, maxNamed) {
-			keys = append(keys, name)
+		found := have[strings.ToLower(name)]
+		for range min(len(found)+1, maxNamed) {
+			names = append(names, name)
+		}
+		for _, f := range slices.Backward(found[max(0, len(found)-maxNamed):]) {
+			fields = relaxedField(fields, f)
 		}
 	}
-	return keys
+	return names, fields
+}
+
+// signed is what the signatures of one message have in common.
+type signed struct {
+	body   string // bh=
+	names  []string
+	fields []byte // canonical
+	at     time.Time
+}
+
+// by is the DKIM-Signature field of one key. What is signed are the fields, and
+// this one with an empty b= and no line end (RFC 6376 §3.7).
+func (s *signed) by(k *Key) (string, error) {
+	field := mail.Field{Name: "DKIM-Signature", Raw: s.tags(k)}
+	text := relaxedField(slices.Clone(s.fields), field)
+	digest := sha256.Sum256(text[:len(text)-len("\r\n")])
+	hash := crypto.SHA256
+	if _, ok := k.private.Public().(ed25519.PublicKey); ok {
+		hash = 0 // RFC 8463 §3: the digest is the message
+	}
+	signature, err := k.private.Sign(rand.Reader, digest[:], hash)
+	if err != nil {
+		return "", err
+	}
+	out := folded{text: field.Raw}
+	for c := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString(signature)), foldAt-10) {
+		out.add("", string(c))
+	}
+	return string(append(out.text, "\r\n"...)), nil
+}
+
+// tags is the field up to its b=.
+func (s *signed) tags(k *Key) []byte {
+	out := folded{text: []byte("DKIM-Signature:")}
+	for _, tag := range [...]string{
+		"v=1;", "a=" + k.Algorithm + ";", "c=relaxed/relaxed;", "d=" + k.Domain + ";", "s=" + k.Selector + ";",
+		"t=" + strconv.FormatInt(s.at.Unix(), 10) + ";", "x=" + strconv.FormatInt(s.at.Add(signatureLife).Unix(), 10) + ";",
+	} {
+		out.add(" ", tag)
+	}
+	for i, name := range s.names {
+		before, after := "", ":"
+		if i == 0 {
+			before, name = " ", "h="+name
+		}
+		if i == len(s.names)-1 {
+			after = ";"
+		}
+		out.add(before, name+after)
+	}
+	out.add(" ", "bh="+s.body+";")
+	out.add(" ", "b=")
+	return out.text
+}
+
+// foldAt is how long a line gets at most, unless one word is longer (RFC 5322
+// §2.1.1).
+const foldAt = 78
+
+// folded is a header field in the making.
+type folded struct {
+	text []byte
+	line int // where the last line begins
+}
+
+// add appends a word, after before or on a line of its own.
+func (f *folded) add(before, word string) {
+	if len(f.text)-f.line+len(before)+len(word) > foldAt {
+		f.text = append(f.text, "\r\n"...)
+		f.line, before = len(f.text), " "
+	}
+	f.text = append(append(f.text, before...), word...)
 }

@@ -145,14 +145,17 @@ func TestSignedBefore(t *testing.T) {
 	}
 }
 
-func TestHeaderKeys(t *testing.T) {
-	names := headerKeys(mail.Header("From: a\r\nFROM: b\r\nX: y\r\n" + strings.Repeat("Cc: c\r\n", 100)))
+func TestChosen(t *testing.T) {
+	names, fields := chosen(mail.Header("From: a\r\nFROM: b\r\nX: y\r\n" + strings.Repeat("Cc: c\r\n", 100)))
 	count := map[string]int{}
 	for _, n := range names {
 		count[n]++
 	}
 	if count["From"] != 3 || count["To"] != 1 || count["Cc"] != maxNamed || count["X"] != 0 {
 		t.Errorf("named %v", count)
+	}
+	if want := "from:b\r\nfrom:a\r\n" + strings.Repeat("cc:c\r\n", maxNamed); string(fields) != want {
+		t.Errorf("signed %q, not %q", fields, want)
 	}
 }
 

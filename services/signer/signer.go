@@ -13,7 +13,7 @@
 // The signatures are the relay domain's, RSA and Ed25519 side by side (RFC
 // 6376, RFC 8463), relaxed/relaxed, without l=. Fields that could be added to
 // change what a reader sees are oversigned: named once more than they occur,
-// up to five times.
+// up to five times. A body is read and hashed once for all keys.
 //
 // This is the only service that reads private keys. It needs no network but
 // the bus.
