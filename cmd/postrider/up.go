@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -66,6 +67,21 @@ mailbox. Nothing leaves the machine.
 // 400 MiB. It is a wish, not a wall: who needs more gets more.
 const memoryLimit = 512 << 20
 
+// tune tells the runtime what is known of this process, where its environment
+// does not. store: the store is in it. A goroutine that waits for the disk keeps
+// its place for as long, five times a message: one and a half places for each
+// processor keep them busy (docs/PERFORMANCE.md).
+func tune(store bool) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	if store && os.Getenv("GOMAXPROCS") == "" {
+		runtime.SetDefaultGOMAXPROCS() // also the second time in one process
+		n := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(n + max(1, n/2))
+	}
+}
+
 // up runs everything until ctx ends.
 func up(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	level := os.Getenv("POSTRIDER_LOG")
@@ -90,9 +106,7 @@ func up(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		}
 		defer stopMailbox()
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
+	tune(cfg.Bus.URL == "")
 	metrics := telemetry.NewRegistry()
 	group := service.NewGroup(services()...)
 	group.Watch("bus", check)

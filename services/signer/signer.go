@@ -22,7 +22,6 @@ package signer
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -40,6 +39,11 @@ var Service = service.Service{Name: "signer", Run: Run}
 // Durable is the name of the consumer of a lane.
 func Durable(lane mail.Lane) string { return "signer-" + string(lane) }
 
+// concurrency is per lane: most of its time a handler waits for two stores, and
+// those that wait together share a sync of LEDGER. Each holds a chunk of content
+// or two.
+const concurrency = 64
+
 // publishers bounds how many jobs of one message are stored at once.
 const publishers = 16
 
@@ -55,7 +59,7 @@ func Run(ctx context.Context, env *service.Env) error {
 		group.Go(func() error {
 			return env.Bus.Work(ctx, queue.Source{
 				Stream: queue.StreamAdmitted, Durable: Durable(lane), Filter: "admitted." + string(lane) + ".*",
-				Concurrency: 8 * runtime.GOMAXPROCS(0),
+				Concurrency: concurrency,
 			}, service.Grace, s.Handle)
 		})
 	}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+	"testing"
+)
+
+// A process with the store in it has more places than processors, as many the
+// second time; what the environment says stands.
+func TestTune(t *testing.T) {
+	limit, places := debug.SetMemoryLimit(-1), runtime.GOMAXPROCS(0)
+	defer func() {
+		debug.SetMemoryLimit(limit)
+		runtime.GOMAXPROCS(places)
+	}()
+	t.Setenv("GOMAXPROCS", "")
+	runtime.SetDefaultGOMAXPROCS()
+	n := runtime.GOMAXPROCS(0)
+	for range 2 {
+		if tune(true); runtime.GOMAXPROCS(0) != n+max(1, n/2) {
+			t.Errorf("%d places for %d processors", runtime.GOMAXPROCS(0), n)
+		}
+	}
+	if got := debug.SetMemoryLimit(-1); got != memoryLimit {
+		t.Errorf("limit of memory %d", got)
+	}
+	runtime.GOMAXPROCS(n)
+	if tune(false); runtime.GOMAXPROCS(0) != n {
+		t.Errorf("%d places without a store", runtime.GOMAXPROCS(0))
+	}
+	t.Setenv("GOMAXPROCS", "7")
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	debug.SetMemoryLimit(1 << 30)
+	if tune(true); runtime.GOMAXPROCS(0) != n || debug.SetMemoryLimit(-1) != 1<<30 {
+		t.Error("the environment does not stand")
+	}
+}
