@@ -42,7 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		reused: register(r, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_delivery_sessions_reused_total", Help: "Messages that found an idle session."})),
 		turned: register(r, prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "postrider_delivery_appointments_total", Help: "Jobs that found their destination busy and come again later."})),
+			Name: "postrider_delivery_appointments_total", Help: "Jobs that come again later without an attempt: their destination was busy, or the ledger service did not say what became of older ones."})),
 		partitions: register(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "postrider_delivery_partitions", Help: "Partitions that this worker serves."})),
 	}

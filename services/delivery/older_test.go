@@ -49,6 +49,24 @@ func older(t *testing.T) (*rig, *smtptest.MX, *shelf) {
 	return r, server, s
 }
 
+// scheduled is the job as it comes again.
+func (r *rig) scheduled(j *event.Job) *event.Job {
+	r.t.Helper()
+	s, err := r.bus.JS.Stream(r.t.Context(), queue.StreamDeliver)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m, err := s.GetLastMsgForSubject(r.t.Context(), queue.LaterSubject(j.Destination, waitingName(j)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	later, err := event.Decode[event.Job](m.Data)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return later
+}
+
 // An older job waits as a schedule while nobody knows what became of its recipients, and is
 // sent to those only whom the ledger service does not call settled.
 func TestOlderJobIsLookedUp(t *testing.T) {
@@ -72,6 +90,13 @@ func TestOlderJobIsLookedUp(t *testing.T) {
 	}
 	if n := r.stored(queue.StreamDeliver); n != 2 {
 		t.Errorf("%d schedules", n)
+	}
+	// A doubt goes with it.
+	if err := r.worker.setAside(t.Context(), message(others, 4, 1), others, true); err != nil {
+		t.Fatal(err)
+	}
+	if later := r.scheduled(others); len(later.Doubt) != 1 || later.Doubt[0] != others.Env.Recipients[0].Address || later.Attempt != others.Attempt {
+		t.Errorf("%+v", later)
 	}
 	r.worker.earlier.mute = time.Time{}
 	s.answer.Store(&books.Ends{Known: true, Ends: map[string]string{
