@@ -82,6 +82,10 @@ func tune(store bool) {
 	}
 }
 
+// recent is how much of what ingress stored the process keeps for the signer and
+// delivery, in octets.
+const recent = 48 << 20
+
 // up runs everything until ctx ends.
 func up(ctx context.Context, cfg *config.Config, out io.Writer) error {
 	level := os.Getenv("POSTRIDER_LOG")
@@ -107,6 +111,7 @@ func up(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		defer stopMailbox()
 	}
 	tune(cfg.Bus.URL == "")
+	bus.Recent = queue.NewRecent(recent)
 	metrics := telemetry.NewRegistry()
 	group := service.NewGroup(services()...)
 	group.Watch("bus", check)

@@ -22,6 +22,9 @@ type Bus struct {
 
 	// Intake is the clients of this process that wait for a reply.
 	Intake Intake
+	// Recent keeps what this process stored for who reads it in the same; nil
+	// where nobody does.
+	Recent *Recent
 
 	handles sync.Map     // stream name → jetstream.Stream
 	ahead   atomic.Int64 // chunks read ahead of their readers

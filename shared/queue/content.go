@@ -225,7 +225,11 @@ func (w *ContentWriter) Commit(a *event.Accepted) (event.ContentRef, error) {
 		w.named = !errors.Is(err, ErrFull) // refused for sure, or perhaps stored
 		return event.ContentRef{}, err
 	}
-	return a.Ref(at.Stream, at.Seq), nil
+	ref := a.Ref(at.Stream, at.Seq)
+	if len(a.Chunks) == 0 {
+		w.bus.Recent.put(w.id, ref, w.buf[:len(w.buf)-len(meta)-tailLen])
+	}
+	return ref, nil
 }
 
 // toChunks stores what is buffered as the last chunk.

@@ -59,6 +59,9 @@ func (b *Bus) Open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (
 
 func (b *Bus) open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (size int64, content io.ReadCloser, err error) {
 	if ref.Body == 0 {
+		if kept := b.Recent.get(id, ref); kept != nil {
+			return int64(len(kept)), io.NopCloser(bytes.NewReader(kept)), nil
+		}
 		m, err := b.get(ctx, ref.Stream, ref.Seq)
 		if err == nil && m.Header.Get(jetstream.MsgIDHeader) == string(id) {
 			inline, _, err := splitMail(m.Data)
