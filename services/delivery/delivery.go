@@ -79,9 +79,9 @@
 // membership lapsed; nothing is lost, nothing counts as an attempt. LEDGER was
 // restored from an earlier copy, or is gone: nothing is sent until a person has
 // confirmed `postrider ledger recover --plan`. The ledger service is down: only
-// jobs of older messages wait, as schedules that hold up nobody. Content is gone: recorded as delayed with the
-// reason, again and again until the lifetime ends. Killed: the jobs under way
-// are delivered again after a minute at most.
+// jobs of older messages wait, as schedules that hold up nobody. Content is gone:
+// recorded as delayed with the reason, again and again until the lifetime ends.
+// Killed: the jobs under way are delivered again after a minute at most.
 //
 // # Limits
 //

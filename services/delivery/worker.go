@@ -284,12 +284,7 @@ func (w *worker) turnAway(ctx context.Context, m queue.Message, job *event.Job, 
 	later := *job
 	later.Env.Recipients, later.Doubt = waiting(a.endings, open)
 	later.LastReply = replyBusy.String()
-	if err := postpone(ctx, w.bus, &later, turnID(job, m), at); err != nil {
-		return err
-	}
-	w.metrics.turned.Inc()
-	w.memory.turn(job, m)
-	return nil
+	return w.appoint(ctx, m, &later, at)
 }
 
 // setAside gives a job of which nobody knows what became of its recipients an
@@ -303,17 +298,19 @@ func (w *worker) setAside(ctx context.Context, m queue.Message, job *event.Job, 
 			later.Doubt = append(later.Doubt, r.Address)
 		}
 	}
-	at := time.Now().Add(booksPause + rand.N(booksPause))
-	if err := postpone(ctx, w.bus, &later, turnID(job, m), at); err != nil {
+	return w.appoint(ctx, m, &later, time.Now().Add(booksPause+rand.N(booksPause)))
+}
+
+// appoint lets a job come again at a time, in place of the message that brought
+// it.
+func (w *worker) appoint(ctx context.Context, m queue.Message, later *event.Job, at time.Time) error {
+	if err := postpone(ctx, w.bus, later, fmt.Sprintf("%s/turn/%d", later.ID, m.Seq), at); err != nil {
 		return err
 	}
 	w.metrics.turned.Inc()
-	w.memory.turn(job, m)
+	w.memory.turn(later, m)
 	return nil
 }
-
-// turnID names the appointment that a message of DELIVER got.
-func turnID(job *event.Job, m queue.Message) string { return fmt.Sprintf("%s/turn/%d", job.ID, m.Seq) }
 
 // report writes the log lines of a settled attempt: one for each outcome.
 func (w *worker) report(job *event.Job, s *settlement, troubles []trouble) {

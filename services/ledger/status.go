@@ -55,11 +55,8 @@ func (l *Ledger) status(ctx context.Context, _ struct{}) (*books.Status, error) 
 	if stuck := l.stuck.Load(); stuck != nil {
 		s.Stuck = (*stuck).Error()
 	}
-	overdue, err := l.overdue(ctx, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	if overdue.Seconds > overdueGrace.Seconds() {
+	// What cannot be read the purge says; the rest of the status stands.
+	if overdue, _ := l.overdue(ctx, time.Now()); overdue.Seconds > overdueGrace.Seconds() {
 		s.Overdue = &overdue
 	}
 	err = l.bus.CheckLedger(ctx)

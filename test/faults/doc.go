@@ -20,5 +20,6 @@
 //
 // The tests have the build tag faults (make faults). FAULT_SEEDS, FAULT_MESSAGES
 // and FAULT_KILLS make the short form that CI runs into a long one, and
-// FAULT_TARGETS=nats-1 strikes only that process. With -artifacts the journals and the logs of all processes are kept.
+// FAULT_TARGETS=nats-1 strikes only that process. With -artifacts the journals
+// and the logs of all processes are kept.
 package faults
