@@ -46,20 +46,21 @@ func NewRecent(limit int) *Recent {
 	return &Recent{limit: limit, contents: map[recentKey]*recentContent{}}
 }
 
-// put keeps a copy of a content that is stored at ref.
+// put keeps a copy of a content that is stored at ref, for recentFor at most.
 func (r *Recent) put(id mail.QueueID, ref event.ContentRef, data []byte) {
 	if r == nil {
 		return
 	}
-	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forget(now)
 	if r.octets+len(data) > r.limit {
 		return
 	}
+	if len(r.order) == 0 {
+		time.AfterFunc(recentFor, r.forget)
+	}
 	key := recentKey{id, ref.Stream, ref.Seq}
-	r.contents[key] = &recentContent{append(make([]byte, 0, len(data)), data...), recentReaders, now}
+	r.contents[key] = &recentContent{append(make([]byte, 0, len(data)), data...), recentReaders, time.Now()}
 	r.order = append(r.order, key)
 	r.octets += len(data)
 }
@@ -82,16 +83,22 @@ func (r *Recent) get(id mail.QueueID, ref event.ContentRef) []byte {
 	return c.data
 }
 
-// forget drops what is too old.
-func (r *Recent) forget(now time.Time) {
+// forget drops what is too old, and comes again for the next: an idle process
+// keeps nobody's mail.
+func (r *Recent) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
 	for len(r.order) > 0 {
 		key := r.order[0]
 		if c := r.contents[key]; c != nil && now.Sub(c.at) < recentFor {
+			time.AfterFunc(recentFor-now.Sub(c.at), r.forget)
 			return
 		}
 		r.drop(key)
 		r.order = r.order[1:]
 	}
+	r.order = nil
 }
 
 func (r *Recent) drop(key recentKey) {
