@@ -124,7 +124,7 @@ func examine(ctx context.Context, bus *queue.Bus, separate bool) (*health, error
 		return nil, err
 	default:
 		h.Ledger = status
-		h.Problems = append(h.Problems, lost(status)...)
+		h.Problems = append(h.Problems, problemsOf(status)...)
 		if status.Conflicts > 0 {
 			h.Problems = append(h.Problems, fmt.Sprintf("%d recipients are in the books as served and not served: see postrider ledger balance", status.Conflicts))
 		}
@@ -199,18 +199,13 @@ func (h *health) askProcesses(ctx context.Context, bus *queue.Bus) (err error) {
 }
 
 // lost says what recovery waits for, and what it cannot help.
-func lost(s *books.Status) (problems []string) {
+func problemsOf(s *books.Status) (problems []string) {
 	if s.Recovery.Held != "" && s.RolledBack == "" { // who is rolled back is told by its mark
 		problems = append(problems, "recovery is held, "+s.Recovery.Held+". Read postrider ledger recover --plan, then: postrider ledger recover --confirm ID")
 	}
 	if s.Recovery.Gone > 0 {
 		problems = append(problems, fmt.Sprintf("%d recipients are lost with their content: postrider ledger recover --plan", s.Recovery.Gone))
 	}
-	return append(problems, backward(s)...)
-}
-
-// backward says what the books do not do as they should.
-func backward(s *books.Status) (problems []string) {
 	if s.Stuck != "" {
 		problems = append(problems, fmt.Sprintf("the ledger does not follow, %d records behind: %s", s.Lag(), s.Stuck))
 	}

@@ -205,11 +205,11 @@ func TestProblemsOfTheBooks(t *testing.T) {
 		"the books do not balance, by 2 recipients: postrider ledger balance":    {Residual: 2},
 		"settled content is kept 1h0m5s too long, behind message 12 of MAIL_2":   {Overdue: &books.Overdue{Stream: "MAIL_2", Seq: 12, Seconds: 3605}},
 	} {
-		if got := lost(&s); len(got) != 1 || !strings.Contains(got[0], want) {
+		if got := problemsOf(&s); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("%+v: %q", s, got)
 		}
 	}
-	if got := lost(&books.Status{}); len(got) != 0 {
+	if got := problemsOf(&books.Status{}); len(got) != 0 {
 		t.Errorf("nothing is wrong, but %q", got)
 	}
 }
