@@ -97,6 +97,24 @@ func (s *session) write(id string, octets int) error {
 	return s.W.Flush()
 }
 
+// undotted is a session of the printer that has sent a message up to its final
+// dot.
+func undotted(t *testing.T, address, id string, octets int) *session {
+	t.Helper()
+	s, err := dialFrom(world.Printer, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if err := s.begin("anna@campus.test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(id, octets); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // dot sends the final dot and returns the reply to it.
 func (s *session) dot() error {
 	s.socket.SetDeadline(time.Now().Add(replyWithin))

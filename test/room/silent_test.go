@@ -35,18 +35,7 @@ func TestSilent(t *testing.T) {
 	const small, large, after = "<small@campus.test>", "<large@campus.test>", "<after@campus.test>"
 	sessions := map[string]*session{}
 	for id, octets := range map[string]int{small: 1000, large: 5 << 20} {
-		s, err := dialFrom(world.Printer, w.SMTP)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if err := s.begin("anna@campus.test"); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.write(id, octets); err != nil {
-			t.Fatal(err)
-		}
-		sessions[id] = s
+		sessions[id] = undotted(t, w.SMTP, id, octets)
 	}
 	server := relay.NATS.Nodes[0]
 	server.Signal(t, syscall.SIGSTOP)

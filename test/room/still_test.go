@@ -25,17 +25,7 @@ func TestStoodStill(t *testing.T) {
 	w, relay := separate(t, t.TempDir())
 	ingress, server := relay.Service(t, "ingress"), relay.NATS.Nodes[0]
 	const id, octets = "<still@campus.test>", 100 << 10
-	s, err := dialFrom(world.Printer, w.SMTP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.begin("anna@campus.test"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.write(id, octets); err != nil {
-		t.Fatal(err)
-	}
+	s := undotted(t, w.SMTP, id, octets)
 	server.Signal(t, syscall.SIGSTOP)
 	began := time.Now()
 	if err := s.PrintfLine("."); err != nil {
