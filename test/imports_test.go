@@ -111,7 +111,7 @@ func root(p string) string { return strings.Split(p, "/")[0] }
 func service(p string) string { return strings.Split(p, "/")[1] }
 
 func testKit(p string) bool {
-	return p == "shared/smtptest" || p == "shared/dnstest" || p == "shared/queuetest" || p == "shared/timetest"
+	return p == "shared/smtptest" || p == "shared/dnstest" || p == "shared/queuetest" || p == "shared/timetest" || p == "shared/porttest"
 }
 
 // TestImportRules shows that the rules can say no.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/porttest"
 )
 
 func TestInit(t *testing.T) {
@@ -73,7 +74,7 @@ func TestUpOfInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := frees(t, 3)
+	ports := porttest.Addresses(t, 3)
 	r := &relay{t: t, file: file, smtp: ports[0]}
 	replaced := strings.NewReplacer(
 		`#data: /var/lib/postrider`, "data: "+filepath.Join(dir, "data"), `":25"`, `"`+r.smtp+`"`, `":587"`, `"`+ports[1]+`"`, `":465"`, `"`+ports[2]+`"`,

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/smtptest"
 	"github.com/postrider/postrider/shared/timetest"
@@ -40,7 +41,8 @@ type relay struct {
 // whose every route leads to r.mx. Deferred mail waits for an hour.
 func start(t *testing.T) *relay {
 	t.Helper()
-	r := &relay{t: t, file: filepath.Join(t.TempDir(), "postrider.yaml"), smtp: free(t), submission: free(t), mx: smtptest.Start(t, smtptest.Options{})}
+	addresses := porttest.Addresses(t, 2)
+	r := &relay{t: t, file: filepath.Join(t.TempDir(), "postrider.yaml"), smtp: addresses[0], submission: addresses[1], mx: smtptest.Start(t, smtptest.Options{})}
 	write(t, r.file, fmt.Sprintf(`
 relay: {hostname: relay.campus.test, data: %q}
 listeners:
@@ -96,23 +98,6 @@ func (f *firstWrite) Write(p []byte) (int, error) {
 		close(f.done)
 	})
 	return len(p), nil
-}
-
-// free is an address of loopback that nobody listens on.
-func free(t *testing.T) string { return frees(t, 1)[0] }
-
-// frees are some that differ.
-func frees(t *testing.T, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
 }
 
 func write(t *testing.T, file, content string) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/timetest"
 )
 
@@ -22,8 +23,8 @@ func TestSandbox(t *testing.T) {
 	}
 	cfg := config.Sandbox("")
 	cfg.Metrics.Address = ""
-	for i := range cfg.Listeners {
-		cfg.Listeners[i].Address = free(t)
+	for i, address := range porttest.Addresses(t, len(cfg.Listeners)) {
+		cfg.Listeners[i].Address = address
 	}
 	banner := run(t, cfg)
 	if !strings.HasPrefix(banner, "Postrider sandbox is ready. Nothing leaves this machine.") || !strings.Contains(banner, "postrider sandbox show") {

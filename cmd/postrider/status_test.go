@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/natsd"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/telemetry"
@@ -154,11 +155,11 @@ func TestNoRelay(t *testing.T) {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(data, "bus.json"), fmt.Sprintf(`{"url": "nats://%s", "credentials": "postrider:x", "pid": 1}`, free(t)))
+	write(t, filepath.Join(data, "bus.json"), fmt.Sprintf(`{"url": "nats://%s", "credentials": "postrider:x", "pid": 1}`, porttest.Address(t)))
 	for _, args := range onBus {
 		r.fails(6, "Start it with: postrider up", args...)
 	}
-	write(t, r.file, fmt.Sprintf("relay: {hostname: relay.campus.test, data: %q}\nbus: {url: \"nats://%s\"}\n", data, free(t)))
+	write(t, r.file, fmt.Sprintf("relay: {hostname: relay.campus.test, data: %q}\nbus: {url: \"nats://%s\"}\n", data, porttest.Address(t)))
 	r.fails(6, "unreachable: connect to the bus at nats://127.0.0.1:", "status")
 }
 

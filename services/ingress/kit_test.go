@@ -5,15 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +19,7 @@ import (
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/registry"
@@ -63,8 +60,8 @@ func startOn(t *testing.T, bus *queue.Bus, adjust ...func(*config.Config)) *rig 
 	cfg.Listeners = []config.Listener{
 		{Name: "relay", Mode: config.ModeRelay}, {Name: "submission", Mode: config.ModeSubmission}, {Name: "submissions", Mode: config.ModeSubmissions},
 	}
-	for i := range cfg.Listeners {
-		cfg.Listeners[i].Address = freeAddress(t)
+	for i, address := range porttest.Addresses(t, len(cfg.Listeners)) {
+		cfg.Listeners[i].Address = address
 	}
 	cfg.Networks.Campus = []netip.Prefix{netip.MustParsePrefix(campus + "/32")}
 	cfg.Domains.Hosted = []config.Hosted{{Name: "campus.test"}}
@@ -138,23 +135,6 @@ func (r *rig) suspend() {
 	for !strings.HasPrefix(c.ask("RCPT TO:<x@example.test>"), "550") {
 		c.say("RSET", "250")
 		c.say("MAIL FROM:<prn@campus.test>", "250")
-	}
-}
-
-// freeAddress is one below the ports that the kernel gives to connections: it
-// stays free until it is listened on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		return l.Addr().String()
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/smtptest"
@@ -62,7 +63,7 @@ func (r *relay) run(t testing.TB, w *world.World) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &program{name: name, args: []string{filepath.Join(bin, name), "--config", file}, health: world.SteadyAddress(t), log: log}
+		p := &program{name: name, args: []string{filepath.Join(bin, name), "--config", file}, health: porttest.Address(t), log: log}
 		t.Cleanup(func() { p.close(t) })
 		p.run(t)
 		r.programs[name] = p

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/test/world"
 )
 
@@ -57,8 +58,9 @@ type rig struct {
 // start starts everything, on so many nats-servers.
 func start(t *testing.T, nodes int) *rig {
 	t.Helper()
-	r := &rig{T: t, bin: world.Binaries(t), smtp: world.SteadyAddress(t)}
-	mailbox := world.SteadyAddress(t)
+	addresses := porttest.Addresses(t, 2)
+	r := &rig{T: t, bin: world.Binaries(t), smtp: addresses[0]}
+	mailbox := addresses[1]
 	world.StartProcess(t, "sink", nil, filepath.Join(r.bin, "loadtest"), "sink", "--listen", mailbox,
 		"--journal", r.path("sink"), "--transactions", r.path("transactions"), "--delay", delay.String())
 	nats := world.StartNATS

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/natsd"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/smtptest"
@@ -76,7 +77,7 @@ func (r *relay) run(t testing.TB, w *world.World) {
 		t.Fatal(err)
 	}
 	for _, name := range services {
-		health := world.SteadyAddress(t)
+		health := porttest.Address(t)
 		cmd := exec.Command(filepath.Join(world.Binaries(t), name), "--config", file)
 		cmd.Env = append(os.Environ(), "POSTRIDER_METRICS="+health, "POSTRIDER_LOG=warn")
 		r.pids[name] = launch(t, cmd)
@@ -88,7 +89,7 @@ func (r *relay) run(t testing.TB, w *world.World) {
 // up starts one process with the bus in it.
 func (r *relay) up(t testing.TB, w *world.World, env []string) {
 	t.Helper()
-	w.Config.Metrics.Address = world.SteadyAddress(t)
+	w.Config.Metrics.Address = porttest.Address(t)
 	file := filepath.Join(t.TempDir(), "postrider.yaml")
 	if err := os.WriteFile(file, []byte(w.Config.String()), 0o600); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/smtptest"
 	"github.com/postrider/postrider/shared/timetest"
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
 // to KEEP, and is delivered or reported from there when the destination is up;
 // then nothing is left of its content, and its trace remains.
 func TestDeferredBeyondTheRetention(t *testing.T) {
-	at := closedPort(t)
+	at := porttest.Address(t)
 	w := world.New(t, world.InProcess, func(c *config.Config) {
 		c.Retention.SettledContent = config.Duration(time.Second)
 		c.Delivery.Routes = []config.Route{{Domain: "down.test", To: "smtp://" + at}}
@@ -89,17 +89,6 @@ func TestDeferredBeyondTheRetention(t *testing.T) {
 		}
 	}
 	w.Balances()
-}
-
-// closedPort is an address where nobody listens yet.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.6:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func kept(t *testing.T, bus *queue.Bus) map[mail.QueueID]struct{} {

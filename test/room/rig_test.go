@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/shared/books"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/smtptest"
 	"github.com/postrider/postrider/test/world"
 )
@@ -95,9 +96,10 @@ type relay struct {
 
 func start(t *testing.T, mb int) *relay {
 	t.Helper()
+	addresses := porttest.Addresses(t, 3)
 	r := &relay{
 		t: t, volume: volume(t, mb), file: filepath.Join(t.TempDir(), "postrider.yaml"),
-		smtp: world.SteadyAddress(t), metrics: world.SteadyAddress(t), later: world.SteadyAddress(t), now: smtptest.Start(t, smtptest.Options{}),
+		smtp: addresses[0], metrics: addresses[1], later: addresses[2], now: smtptest.Start(t, smtptest.Options{}),
 	}
 	config := fmt.Sprintf(`
 relay: {hostname: relay.campus.test, data: %q}

@@ -11,13 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 )
-
-// Steady is the address of servers that are killed and come back: no client
-// connects from it, so that none takes their port meanwhile.
-const Steady = "127.0.0.6"
 
 // NATS is one nats-server of its own, or a cluster of three.
 type NATS struct {
@@ -55,7 +52,8 @@ func startNATS(t testing.TB, store, sync string, nodes int) NATS {
 	n := NATS{Credentials: filepath.Join(dir, "relay"), SystemCredentials: filepath.Join(dir, "watch")}
 	write(t, n.Credentials, "relay:secret\n")
 	write(t, n.SystemCredentials, "watch:secret\n")
-	clients, routes := steadyAddresses(t, nodes), steadyAddresses(t, nodes)
+	addresses := porttest.Addresses(t, 2*nodes)
+	clients, routes := addresses[:nodes], addresses[nodes:]
 	for i := range nodes {
 		name := "nats-" + strconv.Itoa(i+1)
 		file := filepath.Join(dir, name+".conf")
@@ -99,24 +97,6 @@ func (n *NATS) Ready(t testing.TB) {
 		return err
 	})
 }
-
-// steadyAddresses are n free addresses that stay free while nobody listens.
-func steadyAddresses(t testing.TB, n int) []string {
-	t.Helper()
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", net.JoinHostPort(Steady, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		out = append(out, l.Addr().String())
-	}
-	return out
-}
-
-// SteadyAddress is a free address that stays free while nobody listens.
-func SteadyAddress(t testing.TB) string { return steadyAddresses(t, 1)[0] }
 
 func write(t testing.TB, file, content string) {
 	t.Helper()

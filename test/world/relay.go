@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/queuetest"
 )
@@ -52,7 +53,7 @@ func Launch(t testing.TB, c *config.Config, nats NATS, workers int) *Relay {
 	r := &Relay{File: filepath.Join(t.TempDir(), "postrider.yaml"), NATS: nats}
 	write(t, r.File, c.String())
 	start := func(program, name string) {
-		health := SteadyAddress(t)
+		health := porttest.Address(t)
 		env := []string{"POSTRIDER_METRICS=" + health, "POSTRIDER_LOG=info"}
 		r.Services = append(r.Services, &Member{StartProcess(t, name, env, filepath.Join(bin, program), "--config", r.File), health})
 	}

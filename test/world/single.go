@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+
+	"github.com/postrider/postrider/shared/porttest"
 )
 
 // Single is a relay in one process, as `postrider up` runs it, that delivers
@@ -23,7 +25,7 @@ type Single struct {
 // is ready.
 func StartSingle(t testing.TB, more string) *Single {
 	t.Helper()
-	bin, dir, addresses := Binaries(t), t.TempDir(), steadyAddresses(t, 3)
+	bin, dir, addresses := Binaries(t), t.TempDir(), porttest.Addresses(t, 3)
 	r := &Single{
 		File: filepath.Join(dir, "postrider.yaml"), Data: filepath.Join(dir, "data"),
 		Postrider: filepath.Join(bin, "postrider"), Loadtest: filepath.Join(bin, "loadtest"),

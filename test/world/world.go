@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/dnstest"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/smtptest"
@@ -70,13 +71,13 @@ type Driver func(t testing.TB, w *World)
 // New makes a world with its relay. change may alter the configuration.
 func New(t testing.TB, drive Driver, change func(*config.Config)) *World {
 	t.Helper()
-	port := freePort(t, CampusMX, BackupMX, PlainMX)
+	port := porttest.Shared(t, CampusMX, BackupMX, PlainMX)
 	at := func(ip string) []string { return []string{net.JoinHostPort(ip, strconv.Itoa(port))} }
 	w := &World{T: t, DNS: dnstest.Start(t, zonesText)}
 	w.Campus = smtptest.Start(t, smtptest.Options{Addrs: at(CampusMX), Hostname: "mx.campus.test", Transcripts: true})
 	w.Backup = smtptest.Start(t, smtptest.Options{Addrs: at(BackupMX), Hostname: "mx2.example.test", Transcripts: true})
 	w.Plain = smtptest.Start(t, smtptest.Options{Addrs: at(PlainMX), Hostname: "mx.secure.test", NoTLS: true, Transcripts: true})
-	w.SMTP = net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t, "127.0.0.1")))
+	w.SMTP = porttest.Address(t)
 	w.Config = w.configuration(t, port)
 	if change != nil {
 		change(w.Config)
@@ -110,33 +111,6 @@ func (w *World) configuration(t testing.TB, mxPort int) *config.Config {
 
 func single(ip string) []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(ip), 32)}
-}
-
-// freePort is a port that is free on every given address.
-func freePort(t testing.TB, ips ...string) int {
-	t.Helper()
-	for range 50 {
-		first, err := net.Listen("tcp", net.JoinHostPort(ips[0], "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := first.Addr().(*net.TCPAddr).Port
-		free := true
-		for _, ip := range ips[1:] {
-			l, err := net.Listen("tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
-			if err != nil {
-				free = false
-				break
-			}
-			l.Close()
-		}
-		first.Close()
-		if free {
-			return port
-		}
-	}
-	t.Fatal("no port is free on all addresses")
-	return 0
 }
 
 // Settled waits until no recipient of a message is queued, and returns what

@@ -22,12 +22,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/postrider/postrider/loadtest/compare/meter"
@@ -257,12 +260,18 @@ func tail(path string) string {
 	return string(bytes.ReplaceAll(bytes.TrimSpace(text[max(0, len(text)-600):]), []byte("\n"), []byte(" | ")))
 }
 
-// freeAddress is a port of 127.0.0.1 that nobody uses now.
+// freeAddress is a port of 127.0.0.1 that nobody uses now. It lies below the
+// ports that the kernel gives to connections, so that none takes it meanwhile.
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for {
+		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(10_000+rand.IntN(20_000)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		defer listener.Close()
+		return listener.Addr().String(), nil
 	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
