@@ -38,7 +38,7 @@ func TestSilent(t *testing.T) {
 		sessions[id] = undotted(t, w.SMTP, id, octets)
 	}
 	server := relay.NATS.Nodes[0]
-	server.Signal(t, syscall.SIGSTOP)
+	server.Freeze(t)
 	replies := make(chan error, len(sessions))
 	for id, s := range sessions {
 		go func() { replies <- fmt.Errorf("%s %w", id, s.dot()) }() // with a deadline

@@ -26,7 +26,7 @@ func TestStoodStill(t *testing.T) {
 	ingress, server := relay.Service(t, "ingress"), relay.NATS.Nodes[0]
 	const id, octets = "<still@campus.test>", 100 << 10
 	s := undotted(t, w.SMTP, id, octets)
-	server.Signal(t, syscall.SIGSTOP)
+	server.Freeze(t)
 	began := time.Now()
 	if err := s.PrintfLine("."); err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestStoodStill(t *testing.T) {
 		}
 		return nil
 	})
-	ingress.Signal(t, syscall.SIGSTOP)
+	ingress.Freeze(t)
 	server.Signal(t, syscall.SIGCONT)
 	world.WaitFor(t, "the message to be delivered, and longer than a device waits", func(context.Context) error {
 		switch {
@@ -59,7 +59,8 @@ func TestStoodStill(t *testing.T) {
 	}
 }
 
-// unread is how much of what was sent to an address lies in its receive queues.
+// unread is how much of what was sent to an address lies in the queues of both
+// ends: how much of it the receiver takes unread is the kernel's choice.
 func unread(t *testing.T, address string) (octets int64) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(address)
@@ -77,15 +78,20 @@ func unread(t *testing.T, address string) (octets int64) {
 	defer table.Close()
 	for lines := bufio.NewScanner(table); lines.Scan(); {
 		f := strings.Fields(lines.Text()) // sl local_address rem_address st tx_queue:rx_queue
-		if len(f) < 5 || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", local)) {
+		if len(f) < 5 {
 			continue
 		}
-		_, received, _ := strings.Cut(f[4], ":")
-		n, err := strconv.ParseInt(received, 16, 64)
-		if err != nil {
-			t.Fatalf("read %q: %v", lines.Text(), err)
+		sent, received, _ := strings.Cut(f[4], ":")
+		for end, queue := range map[string]string{f[1]: received, f[2]: sent} {
+			if !strings.HasSuffix(end, fmt.Sprintf(":%04X", local)) {
+				continue
+			}
+			n, err := strconv.ParseInt(queue, 16, 64)
+			if err != nil {
+				t.Fatalf("read %q: %v", lines.Text(), err)
+			}
+			octets += n
 		}
-		octets += n
 	}
 	return octets
 }

@@ -1,7 +1,10 @@
 package world
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,6 +170,28 @@ func (p *Process) Signal(t testing.TB, signal syscall.Signal) {
 	if err := p.life.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("send %s to %s: %v", signal, p.Name, err)
 	}
+}
+
+// Freeze stops the process by SIGSTOP, and returns when each of its threads
+// stands still: one of several may run on for a moment after the signal. SIGCONT
+// lets it go on.
+func (p *Process) Freeze(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGSTOP)
+	p.mu.Lock()
+	pid := p.life.cmd.Process.Pid
+	p.mu.Unlock()
+	WaitFor(t, p.Name+" to stand still", func(context.Context) error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, file := range threads {
+			text, err := os.ReadFile(file)
+			_, state, _ := bytes.Cut(text, []byte(") ")) // pid (name) state …
+			if err == nil && !bytes.HasPrefix(state, []byte("T")) {
+				return fmt.Errorf("%s: %.1s", file, state)
+			}
+		}
+		return err
+	})
 }
 
 // Kill ends the process by SIGKILL and returns when it is dead.
