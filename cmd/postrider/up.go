@@ -8,8 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -61,27 +59,6 @@ mailbox. Nothing leaves the machine.
 	}
 }
 
-// memoryLimit is what the process should do with, in octets. The embedded
-// server keeps what it writes in buffers until the collector comes by: twenty
-// messages of 50 MB at once took 1.3 GB without a limit, and 0.4 GB with one of
-// 400 MiB. It is a wish, not a wall: who needs more gets more.
-const memoryLimit = 512 << 20
-
-// tune tells the runtime what is known of this process, where its environment
-// does not. store: the store is in it. A goroutine that waits for the disk keeps
-// its place for as long, five times a message: one and a half places for each
-// processor keep them busy (docs/PERFORMANCE.md).
-func tune(store bool) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
-	if store && os.Getenv("GOMAXPROCS") == "" {
-		runtime.SetDefaultGOMAXPROCS() // also the second time in one process
-		n := runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(n + max(1, n/2))
-	}
-}
-
 // recent is how much of what ingress stored the process keeps for the signer and
 // delivery, in octets.
 const recent = 48 << 20
@@ -110,7 +87,7 @@ func up(ctx context.Context, cfg *config.Config, out io.Writer) error {
 		}
 		defer stopMailbox()
 	}
-	tune(cfg.Bus.URL == "")
+	tune(ctx, cfg.Bus.URL == "")
 	bus.Recent = queue.NewRecent(recent)
 	metrics := telemetry.NewRegistry()
 	group := service.NewGroup(services()...)

@@ -18,21 +18,35 @@ func TestTune(t *testing.T) {
 	runtime.SetDefaultGOMAXPROCS()
 	n := runtime.GOMAXPROCS(0)
 	for range 2 {
-		if tune(true); runtime.GOMAXPROCS(0) != n+max(1, n/2) {
+		if tune(t.Context(), true); runtime.GOMAXPROCS(0) != n+max(1, n/2) {
 			t.Errorf("%d places for %d processors", runtime.GOMAXPROCS(0), n)
 		}
 	}
-	if got := debug.SetMemoryLimit(-1); got != memoryLimit {
+	if got := debug.SetMemoryLimit(-1); got != memoryWish {
 		t.Errorf("limit of memory %d", got)
 	}
 	runtime.GOMAXPROCS(n)
-	if tune(false); runtime.GOMAXPROCS(0) != n {
+	if tune(t.Context(), false); runtime.GOMAXPROCS(0) != n {
 		t.Errorf("%d places without a store", runtime.GOMAXPROCS(0))
 	}
 	t.Setenv("GOMAXPROCS", "7")
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	debug.SetMemoryLimit(1 << 30)
-	if tune(true); runtime.GOMAXPROCS(0) != n || debug.SetMemoryLimit(-1) != 1<<30 {
+	if tune(t.Context(), true); runtime.GOMAXPROCS(0) != n || debug.SetMemoryLimit(-1) != 1<<30 {
 		t.Error("the environment does not stand")
+	}
+}
+
+// The limit is never so low that the collector cannot keep it: what is in use
+// stands, and more than a third of the whole is free to be taken.
+func TestMemoryLimit(t *testing.T) {
+	for _, live := range []int64{0, 100 << 20, memoryWish - 1, memoryWish, 2 << 30} {
+		limit := memoryLimit(live)
+		if limit < memoryWish || limit-live <= limit/3 {
+			t.Errorf("%d MiB in use under a limit of %d MiB", live>>20, limit>>20)
+		}
+	}
+	if memoryLimit(100<<20) != memoryWish {
+		t.Error("more than was wished, without need")
 	}
 }
