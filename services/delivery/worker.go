@@ -139,7 +139,7 @@ func (w *worker) handle(ctx context.Context, m queue.Message, t *tenure) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
-	if err := w.bus.Intake.GiveWay(ctx, "delivery", job.Class.Lane()); err != nil {
+	if err := w.bus.Intake.GiveWay(ctx, "delivery", job.Class.Lane(), m.Stored); err != nil {
 		return err
 	}
 	memo := w.memory.begin(job, m, t)

@@ -83,7 +83,7 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
-	if err := p.bus.Intake.GiveWay(ctx, "policy", a.Class.Lane()); err != nil {
+	if err := p.bus.Intake.GiveWay(ctx, "policy", a.Class.Lane(), m.Stored); err != nil {
 		return err
 	}
 	ref := a.Ref(queue.MailStream(queue.ShardOf(a.QueueID)), m.Seq)

@@ -83,7 +83,7 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 	if len(a.Env.Recipients) == 0 {
 		return nil // policy admitted nobody
 	}
-	if err := s.bus.Intake.GiveWay(ctx, "signer", a.Class.Lane()); err != nil {
+	if err := s.bus.Intake.GiveWay(ctx, "signer", a.Class.Lane(), m.Stored); err != nil {
 		return err
 	}
 	keys, err := s.keys.Active()

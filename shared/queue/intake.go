@@ -12,7 +12,8 @@ import (
 // MAIL is safe and can wait. Where one process does both, what comes after
 // MAIL gives way while many clients wait at once: it goes on, one message of a
 // stage per intakeTurn, and takes the whole machine again as soon as the
-// clients are served.
+// clients are served. That is for bursts. Where clients come steadily, some
+// always wait, and what gave way to them all the time would be left behind.
 const (
 	// intakePressed is how many clients wait at once when others give way.
 	intakePressed = 4
@@ -20,6 +21,8 @@ const (
 	// together come back together.
 	intakeLinger = 20 * time.Millisecond
 	intakeTurn   = 10 * time.Millisecond
+	// intakePatience is how old mail is that gives way no longer.
+	intakePatience = 2 * time.Second
 )
 
 // Intake is the clients of this process that have sent their dot and wait for
@@ -49,15 +52,19 @@ func (i *Intake) count(by int) {
 
 // GiveWay returns when few clients wait, or when it is the caller's turn to go
 // on although many do, or with the error of ctx. A stage is a service. Alerts
-// give way to nobody.
-func (i *Intake) GiveWay(ctx context.Context, stage string, lane mail.Lane) error {
+// give way to nobody, nor does what the stage could have had intakePatience ago.
+func (i *Intake) GiveWay(ctx context.Context, stage string, lane mail.Lane, since time.Time) error {
 	if lane == mail.LaneAlert {
 		return nil
 	}
 	var turn time.Time
 	for {
 		now := time.Now()
-		wait := i.wait(now, stage, &turn)
+		patience := since.Add(intakePatience).Sub(now)
+		if patience <= 0 {
+			return nil
+		}
+		wait := min(i.wait(now, stage, &turn), patience)
 		if wait <= 0 {
 			return nil
 		}

@@ -17,7 +17,7 @@ func TestGiveWay(t *testing.T) {
 	passed := func(t *testing.T, i *queue.Intake, n int) (after time.Duration) {
 		begun := time.Now()
 		for range n {
-			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal); err != nil {
+			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal, time.Now()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -66,7 +66,7 @@ func TestGiveWayAgainAndAgain(t *testing.T) {
 			var all sync.WaitGroup
 			for range 50 {
 				all.Go(func() {
-					if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal); err != nil {
+					if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal, time.Now()); err != nil {
 						t.Error(err)
 					}
 				})
@@ -78,12 +78,39 @@ func TestGiveWayAgainAndAgain(t *testing.T) {
 		defer press()()
 		begun := time.Now()
 		for range 10 {
-			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal); err != nil {
+			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal, time.Now()); err != nil {
 				t.Error(err)
 			}
 		}
 		if after := time.Since(begun); after > 110*time.Millisecond {
 			t.Errorf("10 messages pass four clients in %s", after)
+		}
+	})
+}
+
+// Mail that gave way for two seconds goes on, however many clients still wait:
+// a steady load must not leave it behind.
+func TestGiveWayNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var i queue.Intake
+		for range 4 {
+			defer i.Begin()()
+		}
+		begun := time.Now()
+		var all sync.WaitGroup
+		for range 10_000 { // whose turns would be over in 100 s
+			all.Go(func() {
+				if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal, begun); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if after := time.Since(begun); after != 2*time.Second {
+			t.Errorf("the last of them went after %s", after)
+		}
+		if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal, begun); err != nil || time.Since(begun) != 2*time.Second {
+			t.Errorf("one that is as old waits: %v", err)
 		}
 	})
 }
@@ -98,7 +125,7 @@ func TestGiveWayByStage(t *testing.T) {
 		begun := time.Now()
 		for range 10 {
 			for _, stage := range []string{"policy", "signer", "delivery"} {
-				if err := i.GiveWay(t.Context(), stage, mail.LaneNormal); err != nil {
+				if err := i.GiveWay(t.Context(), stage, mail.LaneNormal, time.Now()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -108,12 +135,12 @@ func TestGiveWayByStage(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		i.GiveWay(ctx, "policy", mail.LaneNormal) // takes the turn that is free
-		if err := i.GiveWay(ctx, "policy", mail.LaneNormal); err == nil {
+		i.GiveWay(ctx, "policy", mail.LaneNormal, time.Now()) // takes the turn that is free
+		if err := i.GiveWay(ctx, "policy", mail.LaneNormal, time.Now()); err == nil {
 			t.Error("no error after the stop")
 		}
 		for range 3 {
-			if err := i.GiveWay(ctx, "policy", mail.LaneAlert); err != nil {
+			if err := i.GiveWay(ctx, "policy", mail.LaneAlert, time.Now()); err != nil {
 				t.Errorf("an alert gives way: %v", err)
 			}
 		}
