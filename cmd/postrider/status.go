@@ -230,6 +230,9 @@ func readStages(ctx context.Context, bus *queue.Bus) ([]stageHealth, error) {
 		at := &stages[slices.IndexFunc(stages, func(s stageHealth) bool { return s.Stage == stage })]
 		list := s.ListConsumers(ctx)
 		for c := range list.Info() {
+			if c.Config.Durable == "" { // of one who only looks
+				continue
+			}
 			at.Waiting += c.NumPending
 			at.Working += uint64(c.NumAckPending)
 			at.Workers += c.NumWaiting

@@ -12,14 +12,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/postrider/postrider/services/ledger"
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/natsd"
 	"github.com/postrider/postrider/shared/porttest"
 	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/queuetest"
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/telemetry"
 )
@@ -212,5 +215,28 @@ func TestProblemsOfTheBooks(t *testing.T) {
 	}
 	if got := problemsOf(&books.Status{}); len(got) != 0 {
 		t.Errorf("nothing is wrong, but %q", got)
+	}
+}
+
+// Who only looks through a stream has nothing waiting.
+func TestReadStages(t *testing.T) {
+	bus := queuetest.Start(t)
+	const waiting = 3
+	for i := range waiting {
+		if _, err := bus.Publish(t.Context(), queue.MailSubject(mail.LaneNormal, 0), fmt.Sprint(i), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, config := range []jetstream.ConsumerConfig{{Durable: "policy", AckPolicy: jetstream.AckExplicitPolicy}, {AckPolicy: jetstream.AckNonePolicy}} {
+		if _, err := bus.JS.CreateConsumer(t.Context(), queue.MailStream(0), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stages, err := readStages(t.Context(), bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stages[0]; got.Stage != "policy" || got.Waiting != waiting {
+		t.Errorf("%+v, want %d waiting", got, waiting)
 	}
 }

@@ -202,63 +202,36 @@ func mailFrom(ctx context.Context, bus *queue.Bus, stream string, from uint64, e
 	if state := s.CachedInfo().State; state.LastSeq < from || state.Msgs == 0 {
 		return nil
 	}
-	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, HeadersOnly: true, MaxResetAttempts: 1,
+	return scanHeads(ctx, bus, stream, from, mostHeads, func(h head) (bool, error) {
+		id, err := queueIDOf(ctx, bus, stream, h)
+		if err == nil && id != "" {
+			err = each(id, h.seq)
+		}
+		return true, err
 	})
-	if err != nil {
-		return err
-	}
-	info, err := consumer.Info(ctx)
-	if err != nil || info.NumPending == 0 {
-		return err
-	}
-	iter, err := consumer.Messages()
-	if err != nil {
-		return err
-	}
-	defer iter.Stop()
-	for {
-		m, err := iter.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		id, err := queueIDOf(ctx, s, m, meta.Sequence.Stream)
-		if err != nil {
-			return err
-		}
-		if id != "" {
-			if err := each(id, meta.Sequence.Stream); err != nil {
-				return err
-			}
-		}
-		if meta.NumPending == 0 {
-			return nil
-		}
-	}
 }
 
-// queueIDOf finds the QueueID of a message of MAIL in its headers or, for one
+// mostHeads is how many heads a listing asks for at a time.
+const mostHeads = 512
+
+// queueIDOf finds the QueueID of a message of MAIL in its head or, for one
 // that was stored without an id, in itself. It is empty for a canary and for a
 // message that cannot be read.
-func queueIDOf(ctx context.Context, s jetstream.Stream, m jetstream.Msg, seq uint64) (mail.QueueID, error) {
-	if queue.IsCanary(m.Subject()) {
+func queueIDOf(ctx context.Context, bus *queue.Bus, stream string, h head) (mail.QueueID, error) {
+	if queue.IsCanary(h.subject) {
 		return "", nil
 	}
-	if id := m.Headers().Get(jetstream.MsgIDHeader); id != "" {
-		return mail.QueueID(id), nil
+	if h.id != "" {
+		return mail.QueueID(h.id), nil
 	}
-	whole, err := s.GetMsg(ctx, seq)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	whole, err := bus.Read(ctx, stream, h.seq)
+	if errors.Is(err, queue.ErrContentGone) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	a, _, err := queue.DecodeMail(whole.Data)
+	a, _, err := queue.DecodeMail(whole)
 	if err != nil {
 		return "", nil
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +30,7 @@ func (p *purger) unread(ctx context.Context, stream string) (unread, error) {
 		return u, err
 	}
 	u.seq = floor + 1
-	return u, p.scan(ctx, stream, u.seq, 1, func(h head) (bool, error) {
+	return u, scanHeads(ctx, p.bus, stream, u.seq, 1, func(h head) (bool, error) {
 		u.from = h.stored
 		return false, nil
 	})
@@ -70,7 +69,7 @@ func (p *purger) plan(ctx context.Context, stream string, u unread) (*plan, erro
 	gone, moving := 0, 0 // as far as it is worth while
 	var gives, takes int64
 	err := p.within(ctx, func(lookup lookup) error {
-		return p.scan(ctx, stream, 0, 512, func(h head) (bool, error) {
+		return scanHeads(ctx, p.bus, stream, 0, 512, func(h head) (bool, error) {
 			enough := p.early && gives >= takes && gives > int64(hastyShare*float64(p.store))
 			if out.cut = enough || len(out.gone) == planLength; out.cut {
 				return false, nil
@@ -148,7 +147,7 @@ func (p *purger) body(ctx context.Context, n int, u unread) error {
 		out = &plan{stream: queue.BodyStream(n)}
 		err := p.within(ctx, func(lookup lookup) error {
 			// The server reads chunks to tell of them: few at a time.
-			return p.scan(ctx, out.stream, 0, 16, func(h head) (bool, error) {
+			return scanHeads(ctx, p.bus, out.stream, 0, 16, func(h head) (bool, error) {
 				if out.cut = len(out.gone) == planLength; out.cut {
 					return false, nil
 				}
@@ -291,64 +290,4 @@ func (p *purger) within(ctx context.Context, steps func(lookup) error) error {
 		a.settledAt, last = instant(settled), a
 		return a, nil
 	})
-}
-
-// head is a message of a stream without its content.
-type head struct {
-	seq     uint64
-	subject string
-	id      string // of the publish
-	size    int64  // octets
-	stored  time.Time
-}
-
-// errScan reports a message that was lost on the way.
-var errScan = errors.New("the server's answers have a gap")
-
-// scan hands the head of every message from a sequence on to each, in order
-// and without a gap, until that is false. It asks for one, then for more at a
-// time, up to most.
-func (p *purger) scan(ctx context.Context, stream string, from uint64, most int, each func(head) (bool, error)) error {
-	config := jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute}
-	if from > 1 {
-		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
-	}
-	c, err := p.bus.JS.CreateConsumer(ctx, stream, config)
-	if err != nil {
-		return fmt.Errorf("scan %s: %w", stream, err)
-	}
-	defer p.bus.JS.DeleteConsumer(context.WithoutCancel(ctx), stream, c.CachedInfo().Name)
-	left := c.CachedInfo().NumPending > 0
-	next := uint64(1) // sequence of the delivery
-	for n := 1; left; n = min(4*n, most) {
-		batch, err := c.FetchNoWait(n)
-		if err != nil {
-			return fmt.Errorf("scan %s: %w", stream, err)
-		}
-		left = false // unless something comes
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err == nil && meta.Sequence.Consumer != next {
-				err = errScan
-			}
-			if err != nil {
-				return fmt.Errorf("scan %s: %w", stream, err)
-			}
-			next++
-			left = meta.NumPending > 0
-			if again, err := each(headOf(m, meta)); err != nil || !again {
-				return err
-			}
-		}
-		if err := batch.Error(); err != nil {
-			return fmt.Errorf("scan %s: %w", stream, err)
-		}
-	}
-	return nil
-}
-
-func headOf(m jetstream.Msg, meta *jetstream.MsgMetadata) head {
-	h := head{seq: meta.Sequence.Stream, subject: m.Subject(), id: m.Headers().Get(jetstream.MsgIDHeader), stored: meta.Timestamp}
-	h.size, _ = strconv.ParseInt(m.Headers().Get("Nats-Msg-Size"), 10, 64)
-	return h
 }
