@@ -187,9 +187,10 @@ func (c Config) cells() []Cell {
 }
 
 // scaled is how many messages of this size take about as long as so many of
-// 10 KiB: a message costs a relay about what 20 KiB more would.
+// 10 KiB: a message costs a relay about what 120 KiB more would. Were they
+// much fewer, the memory that a server takes first would count for much.
 func scaled(messages, size int) int {
-	const fixed, usual = 20 << 10, 10 << 10
+	const fixed, usual = 120 << 10, 10 << 10
 	return max(10, messages*(fixed+usual)/(fixed+size))
 }
 

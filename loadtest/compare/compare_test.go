@@ -57,8 +57,8 @@ func TestCells(t *testing.T) {
 	}
 	want := []string{
 		"10 KiB, 20 connections, connections used again: 3000", "10 KiB, 20 connections, one message per connection: 3000",
-		"100 KiB, 20 connections, connections used again: 750", "100 KiB, 20 connections, one message per connection: 750",
-		"1 KiB, 20 connections, connections used again: 4285", "1 KiB, 20 connections, one message per connection: 4285",
+		"100 KiB, 20 connections, connections used again: 1772", "100 KiB, 20 connections, one message per connection: 1772",
+		"1 KiB, 20 connections, connections used again: 3223", "1 KiB, 20 connections, one message per connection: 3223",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
