@@ -39,6 +39,7 @@ func (l *load) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&l.Pipelining, "pipelining", true, "use PIPELINING if it is offered")
 	flags.IntVar(&l.Retries, "retries", 0, "further attempts after a 4yz or a lost connection")
 	flags.DurationVar(&l.Think, "think", 0, "wait of a connection between an answer and its next message")
+	flags.Float64Var(&l.Rate, "rate", 0, "messages that fall due per second, over all connections; 0: as fast as the relay answers")
 	flags.DurationVar(&l.Timeout, "timeout", 0, "bound of each step of the dialogue (default 1m)")
 }
 

@@ -70,6 +70,9 @@ type Config struct {
 	// Think is the wait of a connection between an answer and the next
 	// message, so that a load lasts.
 	Think time.Duration
+	// Rate is how many messages per second fall due, over all connections; 0:
+	// no end. What is late is submitted at once.
+	Rate float64
 	// Timeout bounds each step of the dialogue. Default: 60 s.
 	Timeout time.Duration
 	// Grace bounds what is left of a transaction when the run is stopped.
@@ -102,6 +105,7 @@ func (c Config) Validate() error {
 		{c.PerConnection < 0, "per connection: negative"},
 		{c.Retries < 0, "retries: negative"},
 		{c.Think < 0, "think: negative"},
+		{!(c.Rate >= 0), "rate: negative"},
 		{len(c.Domains) == 0, "domain: none given"},
 		{strings.ContainsAny(c.Sender+c.Helo+strings.Join(c.Domains, ""), "\r\n<> "), "an address or name contains a space, bracket or line break"},
 	} {

@@ -22,6 +22,7 @@ type Generator struct {
 	journal Recorder
 	tally   *tally
 	next    atomic.Int64 // number of the next message
+	begun   time.Time
 }
 
 // New checks the configuration and prepares the text of the messages.
@@ -47,7 +48,8 @@ func (g *Generator) Run(ctx context.Context) (Summary, error) {
 	if err != nil {
 		return g.tally.summary(g.config), err
 	}
-	g.tally.begin(time.Now())
+	g.begun = time.Now()
+	g.tally.begin(g.begun)
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var workers sync.WaitGroup
@@ -88,12 +90,23 @@ func (w *worker) run(ctx context.Context) error {
 		if i >= w.config.Messages {
 			return nil
 		}
+		if !w.pause(ctx, w.untilDue(i)) {
+			return nil
+		}
 		if err := w.deliver(ctx, i); err != nil {
 			return err
 		}
 		w.pause(ctx, w.config.Think)
 	}
 	return nil
+}
+
+// untilDue is how long it is until message i falls due.
+func (w *worker) untilDue(i int) time.Duration {
+	if w.config.Rate == 0 {
+		return 0
+	}
+	return time.Until(w.begun.Add(time.Duration(float64(i) / w.config.Rate * float64(time.Second))))
 }
 
 // deliver submits message i until it is accepted, refused for good, or the

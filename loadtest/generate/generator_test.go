@@ -186,6 +186,22 @@ func TestThink(t *testing.T) {
 	}
 }
 
+// TestRate: messages fall due one after the other, however many connections
+// wait for them.
+func TestRate(t *testing.T) {
+	s := newStage(t, sink.Config{})
+	c := config(s.address)
+	c.Messages, c.Connections, c.Rate, c.Bad = 9, 4, 100, 0
+	generator, err := generate.New(c, s.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary, err := generator.Run(t.Context())
+	if err != nil || summary.Accepted != 9 || summary.Seconds < 8/c.Rate {
+		t.Errorf("%d accepted in %v s, %v; want 9 in at least 0.08 s", summary.Accepted, summary.Seconds, err)
+	}
+}
+
 func TestStop(t *testing.T) {
 	s := newStage(t, sink.Config{})
 	c := config(s.address)

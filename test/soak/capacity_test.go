@@ -20,9 +20,10 @@ import (
 	"github.com/postrider/postrider/test/world"
 )
 
-// The burst from which the capacity is known.
+// The burst from which the capacity is known. It is long enough that purge,
+// index and collector take their part, as they do for as long as the relay runs.
 const (
-	burst            = 6000 // messages
+	burst            = 30_000 // messages
 	burstConnections = 20
 )
 
