@@ -57,8 +57,9 @@ func followHeap(ctx context.Context) {
 }
 
 // memoryLimit is the limit for a heap of which so many octets are in use: the
-// wish, or what lets half as much again be taken before the collector runs.
+// wish, or what lets as much again be taken before the collector runs, as it
+// would without a limit.
 func memoryLimit(live int64) int64 {
 	const aside = 64 << 20 // what the runtime takes besides: stacks, spans
-	return max(memoryWish, live+live/2+aside)
+	return max(memoryWish, 2*live+aside)
 }

@@ -44,7 +44,7 @@ const (
 
 // dedupeWindow is how long a repeated publish is recognised. It bounds memory
 // in the server; longer outages are covered by handlers that are idempotent.
-const dedupeWindow = 5 * time.Minute
+const dedupeWindow = 2 * time.Minute
 
 // Stream names.
 const (
@@ -225,7 +225,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 func adjusted(have, want jetstream.StreamConfig) (_ jetstream.StreamConfig, is bool) {
 	want.Replicas = max(want.Replicas, have.Replicas)
 	want.FirstSeq = have.FirstSeq
-	return want, have.MaxAge == want.MaxAge && have.Replicas == want.Replicas && len(have.Subjects) == len(want.Subjects)
+	return want, have.MaxAge == want.MaxAge && have.Duplicates == want.Duplicates && have.Replicas == want.Replicas && len(have.Subjects) == len(want.Subjects)
 }
 
 // firstSeq is where a derived stream begins that is made anew, in a relay that
