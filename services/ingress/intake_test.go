@@ -157,7 +157,7 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 3 { // with clients that wait only the first turn is free
-		if err := r.bus.Intake.GiveWay(ctx, "signer", mail.LaneNormal); err != nil {
+		if err := r.bus.Intake.GiveWay(ctx, "signer", mail.LaneNormal, time.Now()); err != nil {
 			t.Fatal("the work behind MAIL gives way to clients that are still sending")
 		}
 	}
