@@ -21,12 +21,14 @@ type head struct {
 	stored  time.Time
 }
 
-// errScan reports a message that was lost on the way.
+// errScan reports messages that were lost on the way, or never came.
 var errScan = errors.New("the server's answers have a gap")
 
 // scanHeads hands the head of every message from a sequence on to each, in order
 // and without a gap, until that is false. It asks for one, then for more at a
-// time, up to most.
+// time, up to most. Silence is not taken for the end: recovery would drive again
+// what it did not get to see. The consumer goes in the end, since each that
+// stays costs every message that is stored.
 func scanHeads(ctx context.Context, bus *queue.Bus, stream string, from uint64, most int, each func(head) (bool, error)) error {
 	config := jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute}
 	if from > 1 {
@@ -44,7 +46,7 @@ func scanHeads(ctx context.Context, bus *queue.Bus, stream string, from uint64, 
 		if err != nil {
 			return fmt.Errorf("scan %s: %w", stream, err)
 		}
-		left = false // unless something comes
+		came := false
 		for m := range batch.Messages() {
 			meta, err := m.Metadata()
 			if err == nil && meta.Sequence.Consumer != next {
@@ -54,7 +56,7 @@ func scanHeads(ctx context.Context, bus *queue.Bus, stream string, from uint64, 
 				return fmt.Errorf("scan %s: %w", stream, err)
 			}
 			next++
-			left = meta.NumPending > 0
+			came, left = true, meta.NumPending > 0
 			if again, err := each(headOf(m, meta)); err != nil || !again {
 				return err
 			}
@@ -62,6 +64,22 @@ func scanHeads(ctx context.Context, bus *queue.Bus, stream string, from uint64, 
 		if err := batch.Error(); err != nil {
 			return fmt.Errorf("scan %s: %w", stream, err)
 		}
+		if !came {
+			return nothingLeft(ctx, stream, c)
+		}
+	}
+	return nil
+}
+
+// nothingLeft confirms that nothing came because nothing was there any more:
+// canaries come and go.
+func nothingLeft(ctx context.Context, stream string, c jetstream.Consumer) error {
+	info, err := c.Info(ctx)
+	if err == nil && info.NumPending > 0 {
+		err = errScan
+	}
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", stream, err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
@@ -45,5 +46,38 @@ func TestListingLeavesNoConsumer(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not listed: %v", want)
+	}
+}
+
+// A scan that gets no more of what is there says so, and does not end as if it
+// had seen all.
+func TestScanBrokenOff(t *testing.T) {
+	t.Parallel()
+	bus := queuetest.Start(t)
+	s := script{t, bus}
+	ids := mail.NewQueueIDs()
+	stream := queue.MailStream(0)
+	for n := 0; n < 3; {
+		if id := ids.Next(); queue.ShardOf(id) == 0 {
+			s.mail(string(id), "u@at-once.test")
+			n++
+		}
+	}
+	seen := 0
+	err := scanHeads(t.Context(), bus, stream, 1, mostHeads, func(head) (bool, error) {
+		seen++
+		at, err := bus.JS.Stream(t.Context(), stream)
+		if err != nil {
+			return false, err
+		}
+		for name := range at.ConsumerNames(t.Context()).Name() {
+			if _, err := at.PauseConsumer(t.Context(), name, time.Now().Add(time.Hour)); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+	if !errors.Is(err, errScan) || seen != 1 {
+		t.Errorf("ended after %d of 3 with %v", seen, err)
 	}
 }
