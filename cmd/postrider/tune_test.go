@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // A process with the store in it has more places than processors, as many the
@@ -49,4 +52,30 @@ func TestMemoryLimit(t *testing.T) {
 	if memoryLimit(100<<20) != memoryWish {
 		t.Error("more than was wished, without need")
 	}
+}
+
+// What the process holds moves its limit, up and down again.
+func TestFollowHeap(t *testing.T) {
+	before := debug.SetMemoryLimit(memoryWish)
+	defer debug.SetMemoryLimit(before)
+	held := make([]byte, memoryWish) // never written: it takes no memory
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go followHeap(ctx)
+		for _, tt := range []struct {
+			held bool
+			want bool
+		}{{true, true}, {false, false}} {
+			runtime.GC()
+			time.Sleep(2 * followPause)
+			if got := debug.SetMemoryLimit(-1); got > memoryWish != tt.want {
+				t.Errorf("the limit is %d MiB while %d MiB are held: %t", got>>20, memoryWish>>20, tt.held)
+			}
+			if tt.held {
+				runtime.KeepAlive(held)
+				held = nil
+			}
+		}
+	})
 }

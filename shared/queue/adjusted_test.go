@@ -21,6 +21,7 @@ func TestAdjusted(t *testing.T) {
 		{"one server is seen", jetstream.StreamConfig{Replicas: 1, MaxAge: time.Hour, Subjects: []string{"a"}}, 3, true},
 		{"one server, another age", jetstream.StreamConfig{Replicas: 1, MaxAge: time.Minute, Subjects: []string{"a"}}, 3, false},
 		{"more servers", jetstream.StreamConfig{Replicas: 5, MaxAge: time.Hour, Subjects: []string{"a"}}, 5, false},
+		{"another window", jetstream.StreamConfig{Replicas: 3, MaxAge: time.Hour, Duplicates: time.Minute, Subjects: []string{"a"}}, 3, false},
 		{"another subject", jetstream.StreamConfig{Replicas: 3, MaxAge: time.Hour, Subjects: []string{"a", "b"}}, 3, false},
 	} {
 		got, is := adjusted(have, c.want)

@@ -11,6 +11,19 @@ import (
 	"github.com/postrider/postrider/shared/queue"
 )
 
+// press are as many clients as others give way to.
+func press(i *queue.Intake) (end func()) {
+	var ends []func()
+	for range 4 {
+		ends = append(ends, i.Begin())
+	}
+	return func() {
+		for _, end := range ends {
+			end()
+		}
+	}
+}
+
 // While many clients wait, one message of a stage goes on every 10 ms; nobody
 // waits for a few clients, nor once they are served.
 func TestGiveWay(t *testing.T) {
@@ -50,19 +63,8 @@ func TestGiveWay(t *testing.T) {
 func TestGiveWayAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var i queue.Intake
-		press := func() (end func()) {
-			var ends []func()
-			for range 4 {
-				ends = append(ends, i.Begin())
-			}
-			return func() {
-				for _, end := range ends {
-					end()
-				}
-			}
-		}
 		for range 100 {
-			end := press()
+			end := press(&i)
 			var all sync.WaitGroup
 			for range 50 {
 				all.Go(func() {
@@ -75,7 +77,7 @@ func TestGiveWayAgainAndAgain(t *testing.T) {
 			end()
 			all.Wait()
 		}
-		defer press()()
+		defer press(&i)()
 		begun := time.Now()
 		for range 10 {
 			if err := i.GiveWay(t.Context(), "signer", mail.LaneNormal, time.Now()); err != nil {
@@ -93,9 +95,7 @@ func TestGiveWayAgainAndAgain(t *testing.T) {
 func TestGiveWayNotForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var i queue.Intake
-		for range 4 {
-			defer i.Begin()()
-		}
+		defer press(&i)()
 		begun := time.Now()
 		var all sync.WaitGroup
 		for range 10_000 { // whose turns would be over in 100 s
@@ -119,9 +119,7 @@ func TestGiveWayNotForEver(t *testing.T) {
 func TestGiveWayByStage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var i queue.Intake
-		for range 4 {
-			defer i.Begin()()
-		}
+		defer press(&i)()
 		begun := time.Now()
 		for range 10 {
 			for _, stage := range []string{"policy", "signer", "delivery"} {

@@ -42,8 +42,9 @@ const (
 	MaxInline = 512 << 10
 )
 
-// dedupeWindow is how long a repeated publish is recognised. It bounds memory
-// in the server; longer outages are covered by handlers that are idempotent.
+// dedupeWindow is how long a repeated publish is recognised: JetStream's own
+// default. The server holds every id for as long, most of its small objects;
+// longer outages are covered by handlers that are idempotent.
 const dedupeWindow = 2 * time.Minute
 
 // Stream names.
