@@ -133,7 +133,7 @@ func (r *relay) ok(args ...string) string {
 	r.t.Helper()
 	got := r.do(args...)
 	if got.code != service.ExitDone {
-		r.t.Fatalf("%q exits %d: %s", args, got.code, got.err)
+		r.t.Fatalf("%q exits %d: %s\n%s", args, got.code, got.err, got.stdout)
 	}
 	return got.stdout
 }

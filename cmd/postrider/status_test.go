@@ -186,6 +186,26 @@ func TestUpConflicts(t *testing.T) {
 	r.ok("status")
 }
 
+// A relay that says that it is ready is: every stage waits for messages at the
+// first look.
+func TestReadyIsReady(t *testing.T) {
+	r := start(t)
+	_, bus, err := connect(t.Context(), &flags{config: r.file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	stages, err := readStages(t.Context(), bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range stages {
+		if s.absent() {
+			t.Errorf("%s does not work", s.Stage)
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	r := &relay{t: t, file: filepath.Join(t.TempDir(), "postrider.yaml")}
 	write(t, r.file, "relay: {hostname: relay.campus.test}\n")

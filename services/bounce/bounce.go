@@ -45,8 +45,7 @@ const concurrency = 16
 // Run writes reports until ctx ends.
 func Run(ctx context.Context, env *service.Env) error {
 	b := &Bouncer{bus: env.Bus, hostname: env.Config.Relay.Hostname, helpURL: env.Config.Relay.HelpURL, metrics: newMetrics(env.Metrics)}
-	env.Ready()
-	return env.Bus.Work(ctx, queue.Source{Stream: queue.StreamReport, Durable: Durable, Concurrency: concurrency}, service.Grace, b.Handle)
+	return env.Bus.Work(ctx, queue.Source{Stream: queue.StreamReport, Durable: Durable, Concurrency: concurrency, Begun: env.Ready}, service.Grace, b.Handle)
 }
 
 // Bouncer writes reports.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/service"
 )
 
 // laneSize is how many jobs of a lane are handled at a time: in one
@@ -38,6 +39,9 @@ type servingSet struct {
 	w      *worker
 	active map[int]*partition
 	all    sync.WaitGroup
+	// begun is told of every partition that is waited on; nil until there are some.
+	begun func()
+	ready func()
 }
 
 // partition is one being worked on: its end, and the news of it.
@@ -46,13 +50,18 @@ type partition struct {
 	done chan struct{}
 }
 
-func newServing(ctx context.Context, w *worker) *servingSet {
-	return &servingSet{ctx: ctx, w: w, active: map[int]*partition{}}
+// newServing serves nothing yet. ready is called when the first partitions are
+// being served, or when there are none.
+func newServing(ctx context.Context, w *worker, ready func()) *servingSet {
+	return &servingSet{ctx: ctx, w: w, active: map[int]*partition{}, ready: ready}
 }
 
 // only begins and stops until exactly these partitions are served. A
 // partition that comes back waits for its earlier service to end.
 func (s *servingSet) only(mine []int) {
+	if s.begun == nil {
+		s.begun = service.Last(len(mine), s.ready)
+	}
 	want := map[int]bool{}
 	for _, p := range mine {
 		want[p] = true
@@ -98,7 +107,7 @@ func (s *servingSet) begin(n int, before *partition) *partition {
 		if before != nil {
 			<-before.done
 		}
-		s.w.serve(ctx, s.ctx, n)
+		s.w.serve(ctx, s.ctx, n, sync.OnceFunc(s.begun))
 	})
 	return p
 }
@@ -106,9 +115,11 @@ func (s *servingSet) begin(n int, before *partition) *partition {
 func (s *servingSet) wait() { s.all.Wait() }
 
 // serve works on one partition, both lanes, until ctx ends; service ends when
-// the whole worker does.
-func (w *worker) serve(ctx, service context.Context, n int) {
-	t := w.enter(ctx, n)
+// the whole worker does. begun is called when it waits for jobs, or for LEDGER:
+// that is told as a hindrance.
+func (w *worker) serve(ctx, service context.Context, n int, begun func()) {
+	defer begun() // one that goes elsewhere is not waited for
+	t := w.enter(ctx, n, begun)
 	if t == nil {
 		return
 	}
@@ -121,6 +132,7 @@ func (w *worker) serve(ctx, service context.Context, n int) {
 	var lane sync.WaitGroup
 	for _, l := range lanes() {
 		source := l.source(n, w.slots[l.lane])
+		source.Begun = begun
 		lane.Go(func() {
 			err := w.bus.Work(ctx, source, w.settings.grace, func(ctx context.Context, m queue.Message) error { return w.handle(ctx, m, t) })
 			if err != nil && ctx.Err() == nil {
@@ -133,13 +145,14 @@ func (w *worker) serve(ctx, service context.Context, n int) {
 
 // enter begins a tenure once LEDGER was read, for as long as that takes; nil
 // when ctx ended before.
-func (w *worker) enter(ctx context.Context, n int) *tenure {
+func (w *worker) enter(ctx context.Context, n int, begun func()) *tenure {
 	for ctx.Err() == nil {
 		t, err := w.tryEnter(ctx, n)
 		if t != nil {
 			return t
 		}
 		if err == nil { // LEDGER is still not read
+			begun()
 			continue
 		}
 		if ctx.Err() == nil {

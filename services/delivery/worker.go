@@ -118,12 +118,11 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	defer unfollow()
 	reading.Go(func() { w.settled.Follow(ctx) })
 	reading.Go(func() { w.rota.follow(following) })
-	serving := newServing(ctx, w)
+	serving := newServing(ctx, w, ready)
 	w.member.run(ctx, func(mine []int) {
 		w.log.Info().Ints("partitions", mine).Msg("serving partitions")
 		w.metrics.partitions.Set(float64(len(mine)))
 		serving.only(mine)
-		ready()
 	}, serving.renew)
 	gone := w.member.leave(ctx)
 	serving.only(nil)

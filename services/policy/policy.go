@@ -55,12 +55,14 @@ func Run(ctx context.Context, env *service.Env) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return reg.Follow(ctx, func() {
+			begun := service.Last(queue.Shards, env.Ready)
 			for shard := range queue.Shards {
 				group.Go(func() error {
-					return env.Bus.Work(ctx, queue.Source{Stream: queue.MailStream(shard), Durable: Durable, Concurrency: concurrency}, service.Grace, p.Handle)
+					return env.Bus.Work(ctx, queue.Source{
+						Stream: queue.MailStream(shard), Durable: Durable, Concurrency: concurrency, Begun: begun,
+					}, service.Grace, p.Handle)
 				})
 			}
-			env.Ready()
 		})
 	})
 	return group.Wait()

@@ -55,15 +55,16 @@ func Run(ctx context.Context, env *service.Env) error {
 	}
 	s := &Signer{bus: env.Bus, keys: keys, metrics: newMetrics(env.Metrics)}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, lane := range []mail.Lane{mail.LaneAlert, mail.LaneNormal} {
+	lanes := []mail.Lane{mail.LaneAlert, mail.LaneNormal}
+	begun := service.Last(len(lanes), env.Ready)
+	for _, lane := range lanes {
 		group.Go(func() error {
 			return env.Bus.Work(ctx, queue.Source{
 				Stream: queue.StreamAdmitted, Durable: Durable(lane), Filter: "admitted." + string(lane) + ".*",
-				Concurrency: concurrency,
+				Concurrency: concurrency, Begun: begun,
 			}, service.Grace, s.Handle)
 		})
 	}
-	env.Ready()
 	return group.Wait()
 }
 

@@ -50,6 +50,8 @@ type Source struct {
 	// Slots, where set, is shared by several sources: a handler begins when it
 	// holds one, and its message is kept alive meanwhile.
 	Slots chan struct{}
+	// Begun, where set, is called once the first request for messages is out.
+	Begun func()
 }
 
 // Work handles messages until ctx ends. It then takes no more, hands back
@@ -158,12 +160,16 @@ func (w *worker) loop(ctx, work context.Context, pull *puller) {
 	again := time.NewTicker(pullPause)
 	defer again.Stop()
 	var made chan struct{} // closed when the consumer is there again; nil while it is
+	begun := w.source.Begun
 	for ctx.Err() == nil {
 		if made == nil && pull.gone() {
 			made = w.again(ctx)
 		}
 		if err := pull.ask(free, w.source.Concurrency); err != nil {
 			w.bus.Log.Debug().Err(err).Str("consumer", w.source.Durable).Msg("cannot ask for messages")
+		} else if begun != nil {
+			begun()
+			begun = nil
 		}
 		select {
 		case <-ctx.Done():

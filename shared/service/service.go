@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -62,6 +63,20 @@ type Env struct {
 func (e *Env) Ready() {
 	if e.ready != nil {
 		e.ready()
+	}
+}
+
+// Last returns what calls done when it is called for the nth time: of n things
+// under way, the last tells. For 0 things it is done at once.
+func Last(n int, done func()) func() {
+	if n == 0 {
+		done()
+	}
+	var told atomic.Int64
+	return func() {
+		if told.Add(1) == int64(n) {
+			done()
+		}
 	}
 }
 

@@ -156,3 +156,22 @@ func TestInstance(t *testing.T) {
 		t.Errorf("%q and %q", a, b)
 	}
 }
+
+func TestLast(t *testing.T) {
+	for n := range 4 {
+		done := 0
+		tell := Last(n, func() { done++ })
+		for i := range n {
+			if done != 0 {
+				t.Errorf("done after %d of %d", i, n)
+			}
+			tell()
+		}
+		if done != 1 {
+			t.Errorf("of %d: done %d times", n, done)
+		}
+		if tell(); n > 0 && done != 1 {
+			t.Errorf("of %d, told once too often: done %d times", n, done)
+		}
+	}
+}
