@@ -92,7 +92,7 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 		s.metrics.errors.Inc()
 		return queue.Later(30*time.Second, err.Error())
 	}
-	content, err := s.bus.Open(ctx, a.QueueID, a.Content)
+	content, err := s.bus.OpenFirst(ctx, a.QueueID, a.Content)
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", a.QueueID, err)
 	}

@@ -46,7 +46,18 @@ func (b *Bus) Content(ctx context.Context, id mail.QueueID, ref event.ContentRef
 // not ask for its event, and only if it has the size that ref says. Of an inline
 // content nothing is decoded.
 func (b *Bus) Open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (io.ReadCloser, error) {
-	size, content, err := b.open(ctx, id, ref)
+	return b.open(ctx, id, ref, 0)
+}
+
+// OpenFirst opens as Open does, for the first of several who read a content: an
+// inline one that had to come from the store is kept for the next, if there is
+// one in this process (Recent).
+func (b *Bus) OpenFirst(ctx context.Context, id mail.QueueID, ref event.ContentRef) (io.ReadCloser, error) {
+	return b.open(ctx, id, ref, recentReaders-1)
+}
+
+func (b *Bus) open(ctx context.Context, id mail.QueueID, ref event.ContentRef, others int) (io.ReadCloser, error) {
+	size, content, err := b.find(ctx, id, ref, others)
 	if err == nil && size != ref.Size {
 		content.Close()
 		err = fmt.Errorf("%w: %s has %d octets, not %d", ErrContentSize, id, size, ref.Size)
@@ -57,7 +68,8 @@ func (b *Bus) Open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (
 	return content, nil
 }
 
-func (b *Bus) open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (size int64, content io.ReadCloser, err error) {
+// find opens a content of any size, and keeps it for so many others.
+func (b *Bus) find(ctx context.Context, id mail.QueueID, ref event.ContentRef, others int) (size int64, content io.ReadCloser, err error) {
 	if ref.Body == 0 {
 		if kept := b.Recent.get(id, ref); kept != nil {
 			return int64(len(kept)), io.NopCloser(bytes.NewReader(kept)), nil
@@ -65,6 +77,9 @@ func (b *Bus) open(ctx context.Context, id mail.QueueID, ref event.ContentRef) (
 		m, err := b.get(ctx, ref.Stream, ref.Seq)
 		if err == nil && m.Header.Get(jetstream.MsgIDHeader) == string(id) {
 			inline, _, err := splitMail(m.Data)
+			if err == nil && others > 0 {
+				b.Recent.keep(id, ref, inline, others)
+			}
 			return int64(len(inline)), io.NopCloser(bytes.NewReader(inline)), err
 		}
 		if err != nil && !errors.Is(err, ErrContentGone) {

@@ -11,7 +11,7 @@ import (
 // Recent keeps inline contents that this process has just stored, for the signer
 // and delivery in the same process: they need not ask the store for what was in
 // hand a moment ago. What has no room, or was read by both, is read from
-// the store. Mail is taken from a queue in the order in which it came to it, so
+// the store, by the signer for delivery, too. Mail is taken from a queue in the order in which it came to it, so
 // the first are kept and not the last.
 type Recent struct {
 	limit int
@@ -46,8 +46,27 @@ func NewRecent(limit int) *Recent {
 	return &Recent{limit: limit, contents: map[recentKey]*recentContent{}}
 }
 
-// put keeps a copy of a content that is stored at ref, for recentFor at most.
+// put keeps a copy of a content that was just stored at ref, where there is room
+// for it.
 func (r *Recent) put(id mail.QueueID, ref event.ContentRef, data []byte) {
+	if r.takes(len(data)) {
+		r.keep(id, ref, append(make([]byte, 0, len(data)), data...), recentReaders)
+	}
+}
+
+// takes reports room for so many octets.
+func (r *Recent) takes(octets int) bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.octets+octets <= r.limit
+}
+
+// keep keeps a content that is stored at ref, where there is room for it, for
+// so many readers and recentFor at most. Nobody may write to data any more.
+func (r *Recent) keep(id mail.QueueID, ref event.ContentRef, data []byte, readers int) {
 	if r == nil {
 		return
 	}
@@ -60,7 +79,8 @@ func (r *Recent) put(id mail.QueueID, ref event.ContentRef, data []byte) {
 		time.AfterFunc(recentFor, r.forget)
 	}
 	key := recentKey{id, ref.Stream, ref.Seq}
-	r.contents[key] = &recentContent{append(make([]byte, 0, len(data)), data...), recentReaders, time.Now()}
+	r.drop(key)
+	r.contents[key] = &recentContent{data, readers, time.Now()}
 	r.order = append(r.order, key)
 	r.octets += len(data)
 }
