@@ -88,6 +88,9 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err := p.bus.Intake.GiveWay(ctx, "policy", a.Class.Lane(), m.Stored); err != nil {
 		return err
 	}
+	if behind := a.Revision > p.registry().Revision; behind && time.Since(a.At) < catchUp {
+		return queue.Later(catchUpPause, "the registry that ingress decided by has not come here yet")
+	}
 	ref := a.Ref(queue.MailStream(queue.ShardOf(a.QueueID)), m.Seq)
 	d := decide(p.rules, p.registry(), a)
 	if len(d.later) > 0 {
@@ -105,6 +108,14 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	}
 	return p.report(ctx, a, decided)
 }
+
+// Policy reads the registry by itself, and may be behind ingress: what it does not
+// know yet it would refuse after the 250. It waits until it has read as far,
+// unless the registry went back, as from a backup.
+const (
+	catchUp      = time.Minute
+	catchUpPause = 500 * time.Millisecond
+)
 
 // patience is how long a decision may wait for what will let it be made.
 const patience = time.Hour

@@ -203,6 +203,35 @@ func TestPartialRefusal(t *testing.T) {
 	}
 }
 
+// Nobody is refused by a registry that is older than the one that ingress decided
+// by, unless it stays so.
+func TestRegistryBehind(t *testing.T) {
+	r := start(t)
+	a := accepted("x@example.test")
+	a.Revision = stranger.Revision + 1
+	m := r.store(a)
+	r.reg = stranger
+	if err := r.Handle(t.Context(), m); err == nil || !strings.Contains(err.Error(), "has not come here yet") {
+		t.Errorf("decided behind ingress: %v", err)
+	}
+	if records, _ := r.records(); len(records) != 0 {
+		t.Errorf("%d records", len(records))
+	}
+	r.reg = registry.NewSnapshot(a.Revision, known(registry.ScopeAnywhere).Devices(), nil)
+	r.handle(m)
+	if events, _ := r.admitted(); len(events) != 1 || len(events[0].Refused) != 0 {
+		t.Errorf("%+v", events)
+	}
+	old := accepted("x@example.test")
+	old.Revision, old.At = stranger.Revision+9, time.Now().Add(-2*catchUp)
+	n := r.store(old)
+	r.reg = stranger
+	r.handle(n)
+	if reports, _ := r.reports(); len(reports) != 1 {
+		t.Errorf("%d reports: it waits for ever", len(reports))
+	}
+}
+
 // What one run decided holds for the next, whatever changed in between: nobody
 // is served and told that he was not.
 func TestDecisionHolds(t *testing.T) {
