@@ -22,6 +22,8 @@ type intake struct {
 	metrics  *metrics
 	hindered func(by string, why error)
 
+	looking sync.Mutex // of two looks the later one tells
+
 	room    atomic.Pointer[queue.Room] // nil until somebody could say
 	since   atomic.Int64               // octets accepted since then
 	stopped atomic.Bool
@@ -75,7 +77,11 @@ func (i *intake) prove(ctx context.Context) {
 	})
 }
 
-func (i *intake) look() { i.hindered("shards", i.pulse.Check()) }
+func (i *intake) look() {
+	i.looking.Lock()
+	defer i.looking.Unlock()
+	i.hindered("shards", i.pulse.Check())
+}
 
 // measure asks how full the store is. What cannot be found out now is as it
 // was before.

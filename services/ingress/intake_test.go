@@ -162,3 +162,35 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 		}
 	}
 }
+
+// Of two looks at the shards the later one tells, also when the earlier one is
+// slow to: else a relay that is ready would say that it is not.
+func TestLooksInTurn(t *testing.T) {
+	bus := queuetest.Start(t)
+	var told []error
+	slow, go1 := make(chan struct{}), make(chan struct{})
+	i := &intake{bus: bus, pulse: bus.NewPulse(), hindered: func(_ string, why error) {
+		if why != nil {
+			close(slow)
+			<-go1
+		}
+		told = append(told, why)
+	}}
+	first, second := make(chan struct{}), make(chan struct{})
+	go func() { defer close(first); i.look() }()
+	<-slow
+	for n := range queue.Shards {
+		i.pulse.Heard(n)
+	}
+	go func() { defer close(second); i.look() }()
+	select {
+	case <-second:
+	case <-time.After(100 * time.Millisecond): // it waits for its turn
+	}
+	close(go1)
+	<-first
+	<-second
+	if len(told) != 2 || told[0] == nil || told[1] != nil {
+		t.Errorf("told %v", told)
+	}
+}
