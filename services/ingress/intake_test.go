@@ -168,11 +168,11 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 func TestLooksInTurn(t *testing.T) {
 	bus := queuetest.Start(t)
 	var told []error
-	slow, go1 := make(chan struct{}), make(chan struct{})
+	slow, goOn := make(chan struct{}), make(chan struct{})
 	i := &intake{bus: bus, pulse: bus.NewPulse(), hindered: func(_ string, why error) {
 		if why != nil {
 			close(slow)
-			<-go1
+			<-goOn
 		}
 		told = append(told, why)
 	}}
@@ -187,7 +187,7 @@ func TestLooksInTurn(t *testing.T) {
 	case <-second:
 	case <-time.After(100 * time.Millisecond): // it waits for its turn
 	}
-	close(go1)
+	close(goOn)
 	<-first
 	<-second
 	if len(told) != 2 || told[0] == nil || told[1] != nil {

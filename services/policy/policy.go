@@ -14,7 +14,8 @@
 //
 // Failures: an unreadable event stays in MAIL and is logged; a store that does
 // not answer delays. Policy never loses and never bounces for its own trouble.
-// A decision that must wait waits an hour at most: the facts are recorded and
+// What ingress admitted by a newer registry than is known here waits for it, a
+// minute at most. A decision that must wait waits an hour at most: the facts are recorded and
 // will not change, and ingress admitted the mail under them.
 package policy
 

@@ -10,9 +10,10 @@ import (
 
 // Recent keeps inline contents that this process has just stored, for the signer
 // and delivery in the same process: they need not ask the store for what was in
-// hand a moment ago. What has no room, or was read by both, is read from
-// the store, by the signer for delivery, too. Mail is taken from a queue in the order in which it came to it, so
-// the first are kept and not the last.
+// hand a moment ago. What has no room, or was read by both, is read from the
+// store; what the signer had to read there is kept for delivery. Mail is taken
+// from a queue in the order in which it came to it, so the first are kept and
+// not the last.
 type Recent struct {
 	limit int
 
