@@ -209,8 +209,10 @@ func TestNewEpoch(t *testing.T) {
 	if err := r.bus.AwaitEpoch(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
-	if c := server.Counts(); c.Connections < 1 || c.CutOff == 0 && c.Open > 1 {
-		t.Errorf("what was begun before is still under way: %+v", c)
+	// The mailbox is silent for an hour and does not see that we hung up: what is
+	// open here counts. The job may be on its way again.
+	if n := r.metric(r.worker.metrics.open); n > 1 {
+		t.Errorf("what was begun before is still under way: %v connections", n)
 	}
 	// It was handed back, and serving goes on.
 	if err := server.WaitFor(t.Context(), func(c smtptest.Counts) bool { return c.Connections == 2 }); err != nil {
