@@ -54,8 +54,12 @@ demo: ## send one good and one bad message through a sandbox and show what becam
 	go run ./test/cmd/demo
 
 .PHONY: interop
-interop: build ## with real peers: Postfix as MX, OpenDKIM and dkimpy as verifiers, tcpdump on the wire (root, Debian packages)
-	go test -count=1 -tags interop -timeout 15m ./test/interop
+interop: build ## with real peers: Postfix as MX, OpenDKIM and dkimpy as verifiers, rspamd and OpenDKIM as scanners, tcpdump on the wire (root, Debian packages)
+	go test -count=1 -tags interop -timeout 15m ./test/interop ./services/policy/scan
+
+.PHONY: estate
+estate: ## 3,000 senders of a real Postfix, and of an Exchange export, imported and asked (root, postfix)
+	go test -count=1 -tags estate -timeout 15m -v ./test/import
 
 .PHONY: compose
 compose: ## the compose set on a Docker engine, end to end
@@ -85,6 +89,10 @@ crashpoints: ## each service killed at its n-th write while one message goes thr
 memory: ## 50 MB, and twenty of them at once: resident memory and digests
 	go test -count=1 -tags memory -timeout 15m -v ./test/memory
 
+.PHONY: flood
+flood: ## a million recipients refused over SMTP: the evidence bounded and readable, the devices served
+	go test -count=1 -tags flood -timeout 20m -v ./test/flood
+
 .PHONY: soak
 soak: build ## 70 % of what the relay can do, for SOAK_MINUTES (3 unless set): nothing grows
 	go test -count=1 -tags soak -timeout 3h -v ./test/soak
@@ -100,6 +108,7 @@ bench: ## benchmarks
 .PHONY: docs
 docs: ## write the generated pages
 	go test ./shared/config -run Document -update
+	go test ./test/acceptance -run Page -update
 
 .PHONY: tidy
 tidy: ## bring every go.mod and go.sum in order

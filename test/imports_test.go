@@ -82,9 +82,12 @@ var drivers = map[string][]string{
 	"github.com/miekg/dns":              {"shared/dnsx", "shared/dnstest"},
 	"github.com/emersion/go-smtp":       {"services/ingress", "services/ingress/wire"},
 	"github.com/emersion/go-msgauth":    {}, // verifies, in tests
-	"github.com/goccy/go-yaml":          {"shared/config"},
+	"github.com/goccy/go-yaml":          {"shared/config", "shared/registry/document"},
+	"github.com/emersion/go-milter":     {"services/policy/scan"},
+	"github.com/jcmturner/gokrb5":       {"services/ingress/authority"},
+	"github.com/go-ldap/ldap":           {"services/ingress/authority"},
 	"modernc.org/sqlite":                {"services/ledger"},
-	"github.com/nats-io/nats.go":        {"shared/queue", "shared/registry/store", "shared/books", "services/delivery", "services/ledger", "cmd/postrider"},
+	"github.com/nats-io/nats.go":        {"shared/queue", "shared/registry/store", "shared/budget", "shared/books", "services/delivery", "services/ledger", "cmd/postrider"},
 }
 
 // foreign says why a package must not import a third party's.

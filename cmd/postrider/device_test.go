@@ -44,7 +44,7 @@ func TestDevice(t *testing.T) {
 	timetest.Await(t, "it is stopped", refused)
 	r.fails(5, "is suspended: it cannot be approved", "device", "approve", name)
 	var shown map[string]any
-	if err := json.Unmarshal([]byte(r.ok("device", "show", strings.ToUpper(name))), &shown); err != nil {
+	if err := json.Unmarshal([]byte(r.ok("device", "show", strings.ToUpper(name), "-o", "json")), &shown); err != nil {
 		t.Fatal(err)
 	}
 	if shown["state"] != "suspended" || shown["reason"] != "prints spam" || shown["changed_by"] == "" || shown["class"] != "scan" || shown["scope"] != "anywhere" {

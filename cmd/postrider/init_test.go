@@ -151,7 +151,7 @@ func TestConfigCheck(t *testing.T) {
 	if got := check("relay: {hostname: relay.campus.test}\nlisteners: [{address: \"127.0.0.1:2525\"}]\n"); got.code != 0 || got.stdout != file+": ok\n" || got.err != "" {
 		t.Errorf("a good one: %+v", got)
 	}
-	got := check("relay: {hostname: relay}\nscan: {rspamd: \"http://127.0.0.1:11333\"}\n")
+	got := check("relay: {hostname: relay}\nscan: {rspamd: \"http://192.0.2.11:11333\"}\n")
 	if got.code != 0 || got.stdout != file+": ok\n" || !strings.Contains(got.err, "warning: "+file+":2:16: scan.rspamd: ") || !strings.Contains(got.err, "warning: "+file+":1:19: relay.hostname: ") {
 		t.Errorf("a doubtful one: %+v", got)
 	}

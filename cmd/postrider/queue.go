@@ -19,8 +19,8 @@ import (
 )
 
 func newQueue(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "queue", Short: "See what is queued and try it again"}
-	c.AddCommand(newQueueList(f), newQueueRetry(f))
+	c := &cobra.Command{Use: "queue", Short: "See what is queued, try it again, decide about what is held"}
+	c.AddCommand(newQueueList(f), newQueueRetry(f), newVerdict(f, releasing), newVerdict(f, bouncing), newVerdict(f, dropping))
 	return c
 }
 
@@ -57,8 +57,8 @@ func rowOf(e queue.JobEntry) jobRow {
 func newQueueList(f *flags) *cobra.Command {
 	return withOutput(f, listings, &cobra.Command{
 		Use:   "ls [SELECTOR]",
-		Short: "List the jobs that are ready or deferred",
-		Long:  "List the jobs of the delivery queue: one for each message and destination.\n\n  postrider queue ls domain:example.org older:2h\n\n" + selectorHelp,
+		Short: "List what is ready, deferred or held",
+		Long:  "List the jobs of the delivery queue, one for each message and destination, and the\nmessages that are held until somebody decides about them.\n\n  postrider queue ls domain:example.org older:2h\n  postrider queue ls state:held\n\n" + selectorHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseSelector(args, false)
 			if err != nil {
@@ -81,11 +81,7 @@ func newQueueList(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = bus.ListJobs(cmd.Context(), func(e queue.JobEntry) error {
-				if e.Err != nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "cannot read %s/%d: %v\n", queue.StreamDeliver, e.Seq, e.Err)
-					return nil
-				}
+			err = listQueued(cmd, bus, func(e queue.JobEntry) error {
 				if !s.matches(e, now) {
 					return nil
 				}
@@ -96,6 +92,30 @@ func newQueueList(f *flags) *cobra.Command {
 			}
 			return l.end()
 		},
+	})
+}
+
+// listQueued hands every job and every held message to each, and tells of those
+// that cannot be read.
+func listQueued(cmd *cobra.Command, bus *queue.Bus, each func(queue.JobEntry) error) error {
+	unreadable := func(stream string, seq uint64, err error) error {
+		fmt.Fprintf(cmd.ErrOrStderr(), "cannot read %s/%d: %v\n", stream, seq, err)
+		return nil
+	}
+	err := bus.ListHeld(cmd.Context(), func(h queue.HeldEntry, err error) error {
+		if err != nil {
+			return unreadable(queue.StreamHeld, h.Seq, err)
+		}
+		return each(heldEntry(h))
+	})
+	if err != nil {
+		return err
+	}
+	return bus.ListJobs(cmd.Context(), func(e queue.JobEntry) error {
+		if e.Err != nil {
+			return unreadable(queue.StreamDeliver, e.Seq, e.Err)
+		}
+		return each(e)
 	})
 }
 

@@ -103,6 +103,7 @@ var does = map[books.Action][2]string{
 	books.ActionEnter:  {"in MAIL and not in LEDGER: enter in the books again", "entered in the books again"},
 	books.ActionSettle: {"settled, as an earlier index knows: write that again, send nothing", "settled again, nothing was sent"},
 	books.ActionReport: {"failed, without a report: ask for the report", "reports asked for"},
+	books.ActionHold:   {"held, and lost from what is held: hold again, send nothing", "held again"},
 	books.ActionDrive:  {"lost from the streams: send through the relay", "driven"},
 	books.ActionGone:   {"lost with their content: nothing can be done", "lost with their content"},
 	books.ActionResume: {"in the streams: sent once this is confirmed, also where the lost part of LEDGER knew better", "in the streams, and sent from now on"},

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +24,7 @@ var errFound = errors.New("found")
 
 // traceRefusal shows what a reference stands for.
 func traceRefusal(cmd *cobra.Command, bus *queue.Bus, ref mail.Ref, form string) error {
-	r, err := findRefusal(cmd.Context(), bus, ref)
+	r, err := findRefusal(cmd.Context(), bus, cmd.ErrOrStderr(), ref)
 	if err != nil {
 		return err
 	}
@@ -32,17 +34,17 @@ func traceRefusal(cmd *cobra.Command, bus *queue.Bus, ref mail.Ref, form string)
 	return printRefusal(cmd.OutOrStdout(), r)
 }
 
-// findRefusal looks a reference up in the evidence of refusals, which is
-// bounded: an old or crowded-out reference is not found.
-func findRefusal(ctx context.Context, bus *queue.Bus, ref mail.Ref) (*event.Refusal, error) {
+// findRefusal looks references up in the evidence of refusals, the newest
+// first, and returns the first that it finds. The evidence is bounded: an old or
+// crowded-out reference is not found.
+func findRefusal(ctx context.Context, bus *queue.Bus, progress io.Writer, refs ...mail.Ref) (*event.Refusal, error) {
 	var found *event.Refusal
-	err := bus.List(ctx, queue.StreamRefused, "", 0, func(m *jetstream.RawStreamMsg) error {
-		if !strings.Contains(string(m.Data), string(ref)) {
+	named := func(data []byte) bool {
+		return slices.ContainsFunc(refs, func(r mail.Ref) bool { return bytes.Contains(data, []byte(r)) })
+	}
+	err := eachRefusal(ctx, bus, progress, named, func(r *event.Refusal) error {
+		if !slices.Contains(refs, r.Ref) {
 			return nil
-		}
-		r, err := event.Decode[event.Refusal](m.Data)
-		if err != nil || r.Ref != ref {
-			return nil //nolint:nilerr // evidence that cannot be read is not the one asked for
 		}
 		found = r
 		return errFound
@@ -53,39 +55,69 @@ func findRefusal(ctx context.Context, bus *queue.Bus, ref mail.Ref) (*event.Refu
 	if err != nil {
 		return nil, err
 	}
-	return nil, &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("no refusal has the reference %s: evidence is kept for 30 days, and of a flood only the first of each address and minute", ref)}
+	return nil, &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("no refusal has the reference %s: evidence is kept for 30 days, and of a flood only the first of each address and minute", refs[0])}
+}
+
+// eachRefusal hands the evidence of refusals to each, the newest first. Whether
+// a record may matter is asked before it is read: there may be hundreds of
+// thousands.
+func eachRefusal(ctx context.Context, bus *queue.Bus, progress io.Writer, matters func(data []byte) bool, each func(*event.Refusal) error) error {
+	read, began, told := 0, time.Now(), time.Now()
+	err := bus.ListNewest(ctx, queue.StreamRefused, func(m *jetstream.RawStreamMsg) error {
+		if read++; read%1024 == 0 && time.Since(told) > time.Second {
+			told = time.Now()
+			fmt.Fprintf(progress, "%d refusals read in %s, back to %s\n", read, age(told.Sub(began)), m.Time.Local().Format(time.DateTime))
+		}
+		if !matters(m.Data) {
+			return nil
+		}
+		r, err := event.Decode[event.Refusal](m.Data)
+		if err != nil {
+			return nil //nolint:nilerr // evidence that cannot be read is not the one asked for
+		}
+		return each(r)
+	})
+	if errors.Is(err, errFound) {
+		return nil
+	}
+	return err
 }
 
 // printRefusal says what was refused, to whom, and why.
 func printRefusal(out io.Writer, r *event.Refusal) error {
 	w := &strings.Builder{}
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%-10s %s\n", name, visible(value))
-		}
-	}
+	writeRefusal(w, r)
+	_, err := io.WriteString(out, w.String())
+	return err
+}
+
+func writeRefusal(w io.Writer, r *event.Refusal) {
 	f := r.Facts
 	fmt.Fprintf(w, "%s  refused at %s, %s\n", r.Ref, strings.ToUpper(r.Stage), r.At.Local().Format(time.DateTime))
-	line("said", r.Reply.String())
-	line("because", strings.TrimSuffix("rule "+r.Rule+": "+r.Reason, ": "))
+	if r.Reply.IsZero() {
+		line(w, "said", "nothing: the connection was closed")
+	} else {
+		line(w, "said", r.Reply.String())
+	}
+	line(w, "because", strings.TrimSuffix("rule "+r.Rule+": "+r.Reason, ": "))
 	client := f.Address.String()
 	if f.Name != "" {
 		client += " (" + f.Name + ")"
 	}
-	line("client", client)
-	line("helo", f.Helo)
-	line("listener", f.Listener)
-	line("tls", f.TLS)
-	line("identity", f.Identity)
+	line(w, "client", client)
+	if f.Helo != "" {
+		line(w, "helo", mail.Printable(f.Helo, 128))
+	}
+	line(w, "listener", f.Listener)
+	line(w, "tls", f.TLS)
+	line(w, "identity", f.Identity)
 	if r.Stage == "rcpt" || r.Stage == "data" {
-		line("from", sender(f.ReversePath.String()))
+		line(w, "from", sender(f.ReversePath.String()))
 	}
 	if f.Recipient != nil {
-		line("to", f.Recipient.String())
+		line(w, "to", f.Recipient.String())
 	}
 	if r.Count > 1 {
-		line("count", fmt.Sprintf("%d of this kind from the address in that minute", r.Count))
+		line(w, "count", fmt.Sprintf("%d of this kind from the address in that minute", r.Count))
 	}
-	_, err := io.WriteString(out, w.String())
-	return err
 }

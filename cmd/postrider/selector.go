@@ -32,7 +32,7 @@ type term struct {
 // selectorKeys are the keys of the language, with what each compares.
 var selectorKeys = map[string]string{
 	"id": "queue id", "domain": "recipient domain", "sender": "reverse-path", "recipient": "forward-path",
-	"state": "ready or deferred", "device": "device", "owner": "owner", "class": "class",
+	"state": "ready, deferred or held", "device": "device", "owner": "owner", "class": "class",
 	"older": "accepted longer ago than", "younger": "accepted less long ago than", "reason": "text of the last reply",
 }
 
@@ -47,6 +47,7 @@ func excluding(args []string) []string {
 		word, negative := strings.CutPrefix(arg, "-")
 		key, _, isTerm := strings.Cut(word, ":")
 		_, known := selectorKeys[key]
+		known = known || deviceKeys[key] != nil
 		_, err := mail.ParseQueueID(word)
 		if negative && (isTerm && known || err == nil) {
 			out[i] = "!" + word
@@ -116,8 +117,8 @@ func parseTerm(word string) (t term, err error) {
 		t.age = time.Duration(d)
 		return t, nil
 	case "state":
-		if t.value != "ready" && t.value != "deferred" {
-			return t, usage("state: is ready or deferred, not %q", value)
+		if t.value != "ready" && t.value != "deferred" && t.value != "held" {
+			return t, usage("state: is ready, deferred or held, not %q", value)
 		}
 	case "id":
 		t.value = strings.ToUpper(value)
@@ -185,7 +186,7 @@ func (t term) holds(e queue.JobEntry, now time.Time) bool {
 	case "id":
 		return t.pattern.MatchString(string(j.QueueID)) || t.pattern.MatchString(j.ID)
 	case "domain":
-		return t.pattern.MatchString(j.Destination)
+		return slices.ContainsFunc(destinationsOf(e), t.pattern.MatchString)
 	case "sender":
 		return t.pattern.MatchString(sender(j.Env.ReversePath.String()))
 	case "recipient":
@@ -203,7 +204,10 @@ func (t term) holds(e queue.JobEntry, now time.Time) bool {
 }
 
 func stateOf(e queue.JobEntry) string {
-	if e.Deferred() {
+	switch {
+	case isHeld(e):
+		return "held"
+	case e.Deferred():
 		return "deferred"
 	}
 	return "ready"

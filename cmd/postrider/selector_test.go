@@ -31,8 +31,8 @@ func TestSelectorErrors(t *testing.T) {
 		{words: "older:tomorrow", text: "older: \"tomorrow\" is not a duration"},
 		{words: "older:2", text: "is not a duration"},
 		{words: "younger:-1h", text: "is not a duration"},
-		{words: "state:late", text: `state: is ready or deferred, not "late"`},
-		{words: "state:def*", text: "state: is ready or deferred"},
+		{words: "state:late", text: `state: is ready, deferred or held, not "late"`},
+		{words: "state:def*", text: "state: is ready, deferred or held"},
 		{words: "domain:x", all: true, text: "contradict"},
 		{words: "1HZ8Q2M4N6R8TVXZ", all: true, text: "contradict"},
 	} {

@@ -275,6 +275,9 @@ func (h *health) print(out io.Writer, hostname string) error {
 			}
 		}
 		fmt.Fprintln(w)
+		if l.Held > 0 {
+			fmt.Fprintf(w, "%d of the queued are held: postrider queue ls state:held\n", l.Held)
+		}
 		if lag := l.Lag(); lag > 0 {
 			fmt.Fprintf(w, "The ledger's index is %d records behind.\n", lag)
 		}

@@ -24,8 +24,9 @@ func newTrace(f *flags) *cobra.Command {
 		Short: "Show what became of a message, step by step",
 		Long: `Show what became of a message: who sent it and why it was let in, the
 signatures, every attempt with what the remote server said, and where it is now.
-An address lists the messages from and to it. The reference of a refusal shows
-what was refused, and why.
+An address lists the messages from and to it, the name of a device or the IP
+address of a client those that it sent. The reference of a refusal shows what
+was refused, and why; postrider explain also says what to do.
 
   postrider trace R7K2-9QF3
   postrider trace 01K3ZQ7M2N8RT4XW
@@ -205,6 +206,8 @@ func position(r books.Recipient) string {
 	switch p.Place {
 	case books.PlaceMail:
 		return ", waits for policy"
+	case books.PlaceHeld:
+		return heldPosition(p)
 	case books.PlaceAdmitted:
 		return ", waits for the signer"
 	case books.PlaceReady:
@@ -215,6 +218,18 @@ func position(r books.Recipient) string {
 		return ", its report is being written"
 	}
 	return ", in no stream"
+}
+
+// heldPosition says why a message is held, and what was decided about it.
+func heldPosition(p *books.Position) string {
+	text := ", held by rule " + p.Rule
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	if d := p.Decision; d != nil {
+		text += fmt.Sprintf("; %s decided by %s", d.Verb, d.Actor)
+	}
+	return text
 }
 
 // describe is one record as lines of a timeline.
@@ -240,7 +255,10 @@ func describe(r books.Record) string {
 			if f.Report {
 				from, how = "from the bounce service", ""
 			}
-			what = fmt.Sprintf("accepted %s %s, HELO %s; %s by rule %s", from, how, f.Helo, m.Verdict.Outcome, m.Verdict.Rule)
+			what = fmt.Sprintf("accepted %s %s, HELO %s; %s by rule %s", from, how, mail.Printable(f.Helo, 128), m.Verdict.Outcome, m.Verdict.Rule)
+			for _, q := range m.Quirks {
+				what += "; " + q.String()
+			}
 		}
 	case event.Signed:
 		what = "signed " + strings.Join(rec.Signatures, ", ")

@@ -136,6 +136,17 @@ func TestTraceOfHostileText(t *testing.T) {
 	}
 }
 
+// What was done to a message for its device stands in its trace.
+func TestTraceShowsQuirks(t *testing.T) {
+	r := books.Record{Record: event.Record{Stage: event.StagePolicy, Outcome: event.Entered, Message: &event.MessageRecord{
+		Quirks: []event.Quirk{{Name: event.QuirkReversePath, Was: "root@localhost"}, {Name: event.QuirkNewlines, Was: "3"}},
+	}}}
+	r.Record.Message.Facts.Helo = "a&b"
+	if got := describe(r); !strings.Contains(got, "HELO a?b; ") || !strings.Contains(got, "; reverse-path was root@localhost; repair-newlines: 3") {
+		t.Errorf("trace %q", got)
+	}
+}
+
 func TestLedger(t *testing.T) {
 	r := start(t)
 	if got := r.ok("ledger", "export", "-o", "json"); got != "[]\n" {

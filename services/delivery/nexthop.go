@@ -78,6 +78,9 @@ type Rules struct {
 	require patterns[Level]
 	sealed  bool // nothing leaves the machine but by a route
 	port    uint16
+	// hosted is the route of a domain that is hosted; empty without one. It may be
+	// nil.
+	hosted func(domain string) string
 }
 
 // NewRules reads delivery.routes, delivery.require_tls and the routes of
@@ -117,9 +120,18 @@ func levelOf(l config.TLSLevel) (Level, error) {
 }
 
 func (r *Rules) addRoute(route config.Route) error {
+	hop, err := routed(route)
+	if err == nil {
+		r.routes[route.Domain] = hop
+	}
+	return err
+}
+
+// routed is the next hop that a route names.
+func routed(route config.Route) (NextHop, error) {
 	to, err := config.ParseNextHop(route.To)
 	if err != nil {
-		return fmt.Errorf("read route of %s: %w", route.Domain, err)
+		return NextHop{}, fmt.Errorf("read route of %s: %w", route.Domain, err)
 	}
 	hop := NextHop{Host: to.Host, Port: uint16(to.Port), Routed: true}
 	switch to.Scheme {
@@ -133,10 +145,9 @@ func (r *Rules) addRoute(route config.Route) error {
 		hop.LMTP = true
 	}
 	if hop.auth, err = credential(route.Credentials); err != nil {
-		return fmt.Errorf("read credentials of the route of %s: %w", route.Domain, err)
+		return NextHop{}, fmt.Errorf("read credentials of the route of %s: %w", route.Domain, err)
 	}
-	r.routes[route.Domain] = hop
-	return nil
+	return hop, nil
 }
 
 // credential reads "user:password", or the file that holds it. What names an
@@ -158,13 +169,16 @@ func credential(s string) (smtpclient.Credential, error) {
 }
 
 // NextHop decides where the mail of a destination goes. A route for exactly
-// the domain comes first, then the longest ".suffix", then "*", then the MX.
-// require_tls raises the level of a route and never lowers it. ok is false
-// when the mail may not leave this machine.
+// the domain comes first, then that of a hosted domain, the longest ".suffix",
+// "*", and then the MX. require_tls raises the level of a route and never lowers
+// it. ok is false when the mail may not leave this machine, and when the route of
+// a hosted domain cannot be read.
 func (r *Rules) NextHop(destination string) (hop NextHop, ok bool) {
-	hop, routed := r.routes.find(destination)
+	hop, found, err := r.route(strings.ToLower(destination))
 	switch ip, literal := literalIP(destination); {
-	case routed:
+	case err != nil:
+		return NextHop{Destination: destination}, false
+	case found:
 	case r.sealed:
 		return NextHop{Destination: destination}, false
 	case literal: // RFC 5321 §4.1.3: the host itself
@@ -177,6 +191,18 @@ func (r *Rules) NextHop(destination string) (hop NextHop, ok bool) {
 		hop.TLS = max(hop.TLS, level)
 	}
 	return hop, true
+}
+
+// route is the next hop that somebody named for a domain.
+func (r *Rules) route(domain string) (hop NextHop, found bool, err error) {
+	if _, exact := r.routes[domain]; !exact && r.hosted != nil {
+		if to := r.hosted(domain); to != "" {
+			hop, err = routed(config.Route{Domain: domain, To: to})
+			return hop, err == nil, err
+		}
+	}
+	hop, found = r.routes.find(domain)
+	return hop, found, nil
 }
 
 func literalIP(destination string) (netip.Addr, bool) {

@@ -18,6 +18,8 @@ import (
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/registry"
+	domains "github.com/postrider/postrider/shared/registry/store"
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/smtpclient"
 )
@@ -71,11 +73,7 @@ func newWorker(env *service.Env, s settings) (*worker, error) {
 		return nil, errors.New("read delivery.retry: no delay is given")
 	}
 	if w.settings.dns == nil {
-		var servers []string
-		if env.Config.DNS.Resolver != "" {
-			servers = []string{env.Config.DNS.Resolver}
-		}
-		r, err := dnsx.New(dnsx.Config{Servers: servers})
+		r, err := dnsx.New(dnsx.Config{Servers: env.Config.DNS.Servers()})
 		if err != nil {
 			return nil, err
 		}
@@ -107,6 +105,9 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	if w.member, err = join(ctx, w.bus, name, w.settings.ttl); err != nil {
 		return err
 	}
+	if err := w.followDomains(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	// The rota is followed until the last partition was handed over.
 	following, unfollow := context.WithCancel(context.WithoutCancel(ctx))
 	if w.rota, err = openRota(ctx, w.bus, name, w.member.lives); err != nil {
@@ -118,6 +119,11 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	defer unfollow()
 	reading.Go(func() { w.settled.Follow(ctx) })
 	reading.Go(func() { w.rota.follow(following) })
+	reading.Go(func() {
+		if err := w.answerCallouts(ctx); err != nil {
+			w.log.Warn().Err(err).Msg("nobody is told whether mailboxes exist")
+		}
+	})
 	serving := newServing(ctx, w, ready)
 	w.member.run(ctx, func(mine []int) {
 		w.log.Info().Ints("partitions", mine).Msg("serving partitions")
@@ -129,6 +135,30 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	serving.wait()
 	w.mta.pool.close()
 	gone()
+	return nil
+}
+
+// followDomains keeps the routes of hosted domains as the registry has them, and
+// returns when they were read: a domain that was hosted by command must not be
+// looked for in the DNS.
+func (w *worker) followDomains(ctx context.Context) error {
+	reg, err := domains.Open(ctx, w.bus, registry.Entries{})
+	if err != nil {
+		return err
+	}
+	read, failed := make(chan struct{}), make(chan error, 1)
+	go func() { failed <- reg.Follow(ctx, func() { close(read) }) }()
+	select {
+	case <-read:
+	case err := <-failed:
+		return err
+	}
+	w.mta.rules.hosted = func(domain string) string {
+		if d, ok := reg.Snapshot().Domain(domain); ok {
+			return d.Route
+		}
+		return ""
+	}
 	return nil
 }
 

@@ -25,8 +25,10 @@ func (s *session) Data(content io.Reader) error {
 	started := time.Now()
 	id := s.in.ids.Next()
 	err := s.accept(id, s.conn.Content(content))
+	if err == nil || errors.Is(err, queue.ErrUnavailable) { // stored, or perhaps
+		s.taken.tokens = nil
+	}
 	if err == nil {
-		s.messages++
 		s.in.metrics.accepted(time.Since(started))
 		return reply(smtp.Reply{Code: 250, Enhanced: "0.0", Text: "queued as " + string(id)})
 	}
@@ -42,9 +44,9 @@ func (s *session) replyTo(err error) error {
 	case errors.As(err, &denied):
 		return s.refuse("data", denied.verdict)
 	case errors.As(err, &refused):
-		return s.answer(event.Refusal{Stage: "data", Rule: "content", Reason: refused.Error(), Reply: refused.Reply})
+		return s.answer(event.Refusal{Stage: "data", Rule: event.CauseOf(refused.Reply), Reason: refused.Error(), Reply: refused.Reply})
 	case errors.As(err, &lost): // nobody may be there to read it
-		return s.answer(event.Refusal{Stage: "data", Rule: "client-lost", Reason: lost.Error(), Reply: smtp.ReplyLocalError})
+		return s.answer(event.Refusal{Stage: "data", Rule: event.CauseClientLost, Reason: lost.Error(), Reply: smtp.ReplyLocalError})
 	case errors.Is(err, queue.ErrFull):
 		return s.trouble("data", smtp.ReplyStoreFull, err)
 	case errors.Is(err, queue.ErrUnavailable):
@@ -85,8 +87,9 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	w := s.in.bus.NewContent(ctx, id)
 	defer w.Discard()
 	at := time.Now().UTC()
+	written := s.rewrite(header)
 	prefix, messageID := complete(s.trace(id, at), header, id, s.in.cfg.Relay.Hostname, at)
-	for _, part := range [][]byte{prefix, header, separator, start[body:]} {
+	for _, part := range [][]byte{prefix, written, separator, start[body:]} {
 		if _, err := w.Write(part); err != nil {
 			return err
 		}
@@ -99,10 +102,11 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	}
 	defer newHurry(replyWithin, cancel).stop()
 	defer s.in.bus.Intake.Begin()() // from here on the client waits for us
-	a, err := s.decideAgain(header)
+	a, err := s.decideAgain(written)
 	if err != nil {
 		return err
 	}
+	a.Quirks = s.touched(header, written)
 	a.At, a.MessageID = at, bounded(messageID)
 	switch _, err = w.Commit(a); {
 	case err == nil:
@@ -156,13 +160,14 @@ func (s *session) contentError(err error) error {
 // the registry may have changed since RCPT. It returns the event, with the
 // facts and the revision that this last decision rests on.
 func (s *session) decideAgain(header mail.Header) (*event.Accepted, error) {
-	s.facts.HeaderFrom, _ = header.FromAddresses() // an unreadable From has no addresses
+	from := header.From()
+	s.facts.HeaderFrom, s.facts.FromFault, s.facts.Size = from.Addresses, authz.FaultOf(from), s.conn.BodySize()
 	reg := s.in.registry()
 	var sender authz.Verdict
 	for i := range s.env.Recipients {
-		s.facts.Recipient = &s.env.Recipients[i].Address
+		s.facts.Recipient, s.facts.Recipients = &s.env.Recipients[i].Address, i
 		v := s.decide(reg)
-		if !v.Admitted() {
+		if !v.Passes() {
 			return nil, &deniedError{v}
 		}
 		if i == 0 { // device, owner and class are the same for all

@@ -3,6 +3,7 @@ package ingress
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,14 +15,16 @@ import (
 
 // evidence keeps refusals without holding up a session, and without becoming
 // load in a flood: the first of an address and minute are kept one by one, the
-// rest counted by stage and rule. Nothing vanishes uncounted.
+// rest counted by stage and rule. Nothing vanishes uncounted, and a flood from
+// one address takes no place from the refusals of others.
 type evidence struct {
 	keep    func(context.Context, event.Refusal) error
 	log     zerolog.Logger
 	dropped prometheus.Counter
 	queue   chan event.Refusal
 
-	// Of this minute; only run touches them.
+	// Of this minute.
+	mu      sync.Mutex
 	singles map[netip.Addr]int
 	rest    map[evidenceKey]event.Refusal // the last one, with the count of all
 }
@@ -55,13 +58,36 @@ func keep(bus *queue.Bus) func(context.Context, event.Refusal) error {
 	}
 }
 
-// add takes a refusal. When the store is far behind, it is only counted.
+// add takes a refusal: to be kept singly, or into the tally of its kind. When
+// the store is far behind it is only counted.
 func (e *evidence) add(r event.Refusal) {
-	select {
-	case e.queue <- r:
-	default:
-		e.dropped.Inc()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	peer := e.peer(r)
+	if e.singles[peer] < evidenceSingles {
+		e.singles[peer]++
+		select {
+		case e.queue <- r:
+			return
+		default:
+		}
 	}
+	key := evidenceKey{peer, r.Stage, r.Rule}
+	r.Count += e.rest[key].Count
+	e.rest[key] = r
+}
+
+// ruleFull is the rule of a refusal for want of room.
+const ruleFull = event.CauseFull
+
+// peer is what a refusal counts as coming from. Refusals for want of room must
+// not take what is left: they count as if all came from one.
+func (e *evidence) peer(r event.Refusal) netip.Addr {
+	peer := tallied(r.Facts.Address)
+	if _, known := e.singles[peer]; r.Rule == ruleFull || !known && len(e.singles) >= evidencePeers {
+		return netip.Addr{}
+	}
+	return peer
 }
 
 // run keeps what add took until ctx ends, and then what is left.
@@ -72,7 +98,7 @@ func (e *evidence) run(ctx context.Context) {
 	for {
 		select {
 		case r := <-e.queue:
-			e.take(kept, r)
+			e.store(kept, r)
 		case <-minute.C:
 			e.settle(kept)
 		case <-ctx.Done():
@@ -82,43 +108,23 @@ func (e *evidence) run(ctx context.Context) {
 	}
 }
 
-// ruleFull is the rule of a refusal for want of room.
-const ruleFull = "store-full"
-
-// take keeps one refusal, singly or in the tally of its kind. Refusals for want
-// of room must not take what is left: they count as if all came from one.
-func (e *evidence) take(ctx context.Context, r event.Refusal) {
-	peer := tallied(r.Facts.Address)
-	if r.Rule == ruleFull {
-		peer = netip.Addr{}
-	}
-	if _, known := e.singles[peer]; !known && len(e.singles) >= evidencePeers {
-		peer = netip.Addr{}
-	}
-	if e.singles[peer] < evidenceSingles {
-		e.singles[peer]++
-		e.store(ctx, r)
-		return
-	}
-	key := evidenceKey{peer, r.Stage, r.Rule}
-	r.Count += e.rest[key].Count
-	e.rest[key] = r
-}
-
 // settle keeps the tallies of a minute and begins the next.
 func (e *evidence) settle(ctx context.Context) {
-	for _, r := range e.rest {
+	e.mu.Lock()
+	rest := e.rest
+	e.rest = map[evidenceKey]event.Refusal{}
+	clear(e.singles)
+	e.mu.Unlock()
+	for _, r := range rest {
 		e.store(ctx, r)
 	}
-	clear(e.singles)
-	clear(e.rest)
 }
 
 func (e *evidence) finish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, evidencePatience)
 	defer cancel()
 	for len(e.queue) > 0 {
-		e.take(ctx, <-e.queue)
+		e.store(ctx, <-e.queue)
 	}
 	e.settle(ctx)
 }

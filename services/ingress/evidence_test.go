@@ -101,22 +101,38 @@ func TestEvidenceOfManyAddresses(t *testing.T) {
 	address := netip.MustParseAddr("10.0.0.0")
 	for range evidencePeers + 500 {
 		address = address.Next()
-		e.take(t.Context(), refusalFrom(address.String(), "sender"))
+		e.add(refusalFrom(address.String(), "sender"))
 	}
 	if len(e.singles) > evidencePeers+1 {
 		t.Errorf("%d tallies", len(e.singles))
 	}
-	e.settle(t.Context())
-	if records, _, together := k.count(); together != evidencePeers+500 || records != evidencePeers+evidenceSingles+1 {
+	e.finish(t.Context()) // nobody stored meanwhile: what the queue had no place for is counted
+	if records, _, together := k.count(); together != evidencePeers+500 || records != evidencePeers+1 {
 		t.Errorf("%d records of %d refusals", records, together)
 	}
 	for i := range 100 { // one host of IPv6
 		a := netip.MustParseAddr("2001:db8::").As16()
 		a[15] = byte(i)
-		e.take(t.Context(), refusalFrom(netip.AddrFrom16(a).String(), "sender"))
+		e.add(refusalFrom(netip.AddrFrom16(a).String(), "sender"))
 	}
 	if len(e.singles) != 1 {
 		t.Errorf("%d tallies for one /64", len(e.singles))
+	}
+}
+
+// A flood from one address takes no place from the refusals of others, also
+// while nobody stores.
+func TestEvidenceOfOthersInAFlood(t *testing.T) {
+	k := &keeper{}
+	e := k.evidence(t)
+	for range 2 * evidenceQueue {
+		e.add(refusalFrom("192.0.2.1", "not-registered"))
+	}
+	e.add(refusalFrom("192.0.2.2", "sender"))
+	e.finish(t.Context())
+	records, singly, together := k.count()
+	if records != evidenceSingles+2 || singly != evidenceSingles+1 || together != 2*evidenceQueue+1 {
+		t.Errorf("%d records, %d singly, of %d refusals", records, singly, together)
 	}
 }
 
@@ -127,8 +143,8 @@ func TestEvidenceDropped(t *testing.T) {
 	for range evidenceQueue + 7 {
 		e.add(refusalFrom("192.0.2.1", "sender"))
 	}
-	if got := testutil.ToFloat64(e.dropped); got != 7 {
-		t.Errorf("%v dropped from a full queue", got)
+	if got := testutil.ToFloat64(e.dropped); got != 0 {
+		t.Errorf("%v dropped before anybody stored", got)
 	}
 	e.finish(t.Context())
 	if got := testutil.ToFloat64(e.dropped); got != evidenceQueue+7 {

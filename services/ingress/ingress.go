@@ -17,7 +17,14 @@
 // other service down. Messages are streamed; memory does not grow with their
 // size. The content is not altered: Received, and Date and Message-ID where
 // missing, are put before it (RFC 6409 §8), and a missing line between header
-// and body is added.
+// and body is added. Only for a device registered so (registry.Quirks) are its
+// reverse-path and From field replaced or completed, and its newlines repaired;
+// the event names each, with what was there before.
+//
+// A device over its limits by the hour, which all instances hold together
+// (package budget), waits for a reply up to some seconds, and its message is
+// recorded as over (Facts.Over): authorization has it held. A host that is not
+// registered is told to come again.
 //
 // Failures: every error is an SMTP reply, 451 unless it says otherwise: our own
 // trouble is never answered 5xx. Texts reveal nothing internal and begin with a
@@ -30,6 +37,7 @@ package ingress
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -40,11 +48,14 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postrider/postrider/services/ingress/authority"
 	"github.com/postrider/postrider/services/ingress/wire"
 	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/budget"
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/dnsx"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/mailbox"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/registry/store"
@@ -61,21 +72,24 @@ type Ingress struct {
 	cfg      *config.Config
 	rules    *authz.Rules
 	registry func() *registry.Snapshot
-	current  func() bool    // the snapshot has what the registry had at the last connect
-	names    *dnsx.Resolver // nil when no rule asks for names
-	ids      *mail.QueueIDs
-	secrets  chan struct{} // bounds the secrets being checked at once
-	log      zerolog.Logger
-	evidence *evidence
-	intake   *intake
-	late     *late
-	metrics  *metrics
+	current  func() bool // the snapshot has what the registry had at the last connect
+	// mailboxes knows whether a sender exists; nil when no rule asks.
+	mailboxes   *mailbox.Asker
+	names       *dnsx.Resolver // nil when no rule asks for names
+	ids         *mail.QueueIDs
+	authorities *authority.Authorities
+	log         zerolog.Logger
+	evidence    *evidence
+	intake      *intake
+	late        *late
+	budgets     *budget.Budgets
+	metrics     *metrics
 }
 
 // Run accepts mail until ctx ends: then idle sessions get 421, busy ones
 // finish their message.
 func Run(ctx context.Context, env *service.Env) error {
-	reg, err := store.Open(ctx, env.Bus, env.Config.FileDevices())
+	reg, err := store.Open(ctx, env.Bus, env.Config.FileEntries())
 	if err != nil {
 		return err
 	}
@@ -83,13 +97,22 @@ func Run(ctx context.Context, env *service.Env) error {
 	defer stop()
 	in := &Ingress{
 		ctx: work, bus: env.Bus, cfg: env.Config, rules: env.Config.Rules(), registry: reg.Snapshot, current: reg.Current,
-		ids: mail.NewQueueIDs(), secrets: make(chan struct{}, 4), log: env.Log, metrics: newMetrics(env.Metrics),
+		ids: mail.NewQueueIDs(), log: env.Log, metrics: newMetrics(env.Metrics),
+	}
+	if in.authorities, err = authority.Open(env.Config, reg.Snapshot, env.Log); err != nil {
+		return err
+	}
+	if in.asksSenders() {
+		in.mailboxes = mailbox.New(env.Bus)
+	}
+	if in.budgets, err = budget.Open(ctx, env.Bus); err != nil {
+		return err
 	}
 	in.evidence = newEvidence(keep(env.Bus), env.Log, in.metrics.dropped)
 	in.intake = newIntake(env.Bus, env.Log, in.metrics, env.Hindered)
 	in.late = newLate(recordLate(env.Bus), env.Log, in.metrics.late)
 	if in.rules.FCrDNS != authz.Off && !in.rules.Sandbox {
-		if in.names, err = dnsx.New(dnsx.Config{Servers: servers(env.Config)}); err != nil {
+		if in.names, err = dnsx.New(dnsx.Config{Servers: env.Config.DNS.Servers()}); err != nil {
 			return fmt.Errorf("open resolver: %w", err)
 		}
 		defer in.names.Close()
@@ -107,6 +130,7 @@ func Run(ctx context.Context, env *service.Env) error {
 	keeping.Go(func() { in.evidence.run(work) })
 	keeping.Go(func() { in.intake.run(work) })
 	keeping.Go(func() { in.late.run(work) })
+	keeping.Go(func() { in.budgets.Run(work) })
 	defer keeping.Wait() // sessions that end are refused things, too
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
@@ -130,11 +154,10 @@ func Run(ctx context.Context, env *service.Env) error {
 	return err
 }
 
-func servers(cfg *config.Config) []string {
-	if cfg.DNS.Resolver == "" {
-		return nil
-	}
-	return []string{cfg.DNS.Resolver}
+// asksSenders reports a rule about the mailbox behind the reverse-path.
+func (in *Ingress) asksSenders() bool {
+	wanted := func(m authz.Mode) bool { return m != authz.Off && m != "" }
+	return !in.rules.Sandbox && (wanted(in.rules.SenderMustExist) || wanted(in.rules.PersonalSender))
 }
 
 // listener is one configured address, bound.
@@ -159,9 +182,15 @@ func (in *Ingress) listen(certificate *Certificate) ([]*listener, error) {
 		bound := &listener{Listener: l, inner: inner}
 		bound.wire = wire.Config{
 			Hostname: in.cfg.Relay.Hostname, TLS: certificate.Config(), ImplicitTLS: l.Mode == config.ModeSubmissions,
-			Auth: in.cfg.Auth.Local || in.rules.Sandbox, MaxSize: int64(in.cfg.Limits.MessageSize),
+			Auth: in.cfg.Auth.Any() || in.rules.Sandbox, MaxSize: int64(in.cfg.Limits.MessageSize),
 			MaxRecipients: in.cfg.Limits.Recipients,
 			Refused:       func(r wire.Refusal) replyOf { return in.refusedByWire(l, r) },
+		}
+		if in.rules.Helo == authz.Enforce {
+			bound.wire.NoHelo = "&"
+		}
+		if l.TLSMinimum == "1.3" { // what is older than 1.2 is not spoken
+			bound.wire.TLS.MinVersion = tls.VersionTLS13
 		}
 		if l.Limits != nil {
 			bound.wire.MaxConnections, bound.wire.MaxConnectionsPerAddress = l.Limits.Connections, l.Limits.PerAddress
@@ -177,6 +206,7 @@ func (in *Ingress) serve(ctx context.Context, l *listener) error {
 		return in.newSession(l, c.Conn().(*wire.Conn)), nil
 	}))
 	wire.Configure(server, l.wire)
+	server.MaxRecipients = maxRecipients // authorization knows how many a device may have
 	server.ErrorLog = log.New(panics{in.log}, "", 0)
 	accept := wire.NewListener(l.inner, l.wire)
 	stopped := make(chan struct{})

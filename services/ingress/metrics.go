@@ -15,6 +15,9 @@ type metrics struct {
 	dropped  prometheus.Counter
 	late     prometheus.Counter
 	used     prometheus.Gauge
+
+	ampersands prometheus.Counter
+	slowed     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -35,7 +38,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"stage", "rule"}),
 		auth: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_auth_total",
-			Help: "Authentications, by result (ok, failed).",
+			Help: "Authentications, by result (ok, failed, unavailable).",
 		}, []string{"result"}),
 		dropped: with.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_ingress_evidence_dropped_total",
@@ -44,6 +47,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		late: with.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_ingress_late_dropped_total",
 			Help: "Messages refused for a store that did not acknowledge, which may be stored without late_accept in the ledger.",
+		}),
+		ampersands: with.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_ingress_helo_ampersands_total",
+			Help: "Conversations whose first HELO or EHLO had \"&\" in it, and those commands that were refused for it.",
+		}),
+		slowed: with.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_ingress_slowed_total",
+			Help: "Messages of a sender over its limits by the hour, which was made to wait for a reply.",
 		}),
 		used: with.NewGauge(prometheus.GaugeOpts{
 			Name: "postrider_store_used_ratio",

@@ -47,7 +47,7 @@ func (s *session) refuse(stage string, v authz.Verdict) error {
 
 // trouble answers our own trouble; the cause goes to the evidence only.
 func (s *session) trouble(stage string, r smtp.Reply, cause error) error {
-	return s.answer(event.Refusal{Stage: stage, Rule: "trouble", Reason: cause.Error(), Reply: r})
+	return s.answer(event.Refusal{Stage: stage, Rule: event.CauseTrouble, Reason: cause.Error(), Reply: r})
 }
 
 // answer gives a refusal its reference and circumstances, keeps it as evidence,
@@ -62,39 +62,16 @@ func (s *session) answer(r event.Refusal) error {
 	}
 	s.in.metrics.refused(r.Stage, r.Rule)
 	s.in.evidence.add(r)
-	return reply(referred(r.Reply, r.Ref, s.in.cfg.Relay.HelpURL))
-}
-
-// Bounds of a refusal: what devices show of a reply, in octets of the whole
-// line, and what the text needs to be of use.
-const (
-	maxRefusal   = 199
-	leastRefusal = 48
-)
-
-// referred puts the reference first, so that it survives a narrow panel, and
-// the address of the explanation last. A text that leaves no room is cut; an
-// address that leaves none for the text is left out.
-func referred(r smtp.Reply, ref mail.Ref, helpURL string) smtp.Reply {
-	room := maxRefusal - len(smtp.Reply{Code: r.Code, Enhanced: r.Enhanced}.String()) - len(ref) - len("  \r\n")
-	link := ""
-	if helpURL != "" {
-		link = " " + helpURL + "/w/" + string(ref)
-	}
-	if room-len(link) < leastRefusal {
-		link = ""
-	}
-	if room -= len(link); len(r.Text) > room {
-		r.Text = r.Text[:room-len("...")] + "..."
-	}
-	r.Text = string(ref) + " " + r.Text + link
-	return r
+	return reply(r.Ref.Refused(r.Reply, s.in.cfg.Relay.HelpURL))
 }
 
 // refusedByWire gives what wire refuses a reference and keeps the evidence:
 // connect and TLS failures can be explained, too.
 func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
 	in.metrics.refused("wire", w.Kind)
+	if w.Kind == wire.KindHelo {
+		in.metrics.ampersands.Inc()
+	}
 	if w.Kind == wire.KindShutdown { // nobody's fault, and everybody's at once
 		return w.Reply
 	}
@@ -103,9 +80,12 @@ func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
 	if w.Err != nil {
 		reason = w.Err.Error()
 	}
+	facts := authz.Facts{Listener: l.Name, Submission: l.Mode != config.ModeRelay, Address: addressOf(w.Remote), Helo: w.Helo}
+	if w.TLS {
+		facts.TLS = describeTLS(w.State)
+	}
 	in.evidence.add(event.Refusal{
-		Ref: ref, At: time.Now().UTC(), Stage: w.Kind, Reply: w.Reply, Rule: w.Kind, Reason: reason, Count: 1,
-		Facts: authz.Facts{Listener: l.Name, Submission: l.Mode != config.ModeRelay, Address: addressOf(w.Remote), Helo: w.Helo},
+		Ref: ref, At: time.Now().UTC(), Stage: w.Kind, Reply: w.Reply, Rule: w.Kind, Reason: reason, Count: 1, Facts: facts,
 	})
-	return referred(w.Reply, ref, "")
+	return ref.Refused(w.Reply, in.cfg.Relay.HelpURL)
 }

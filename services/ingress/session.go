@@ -1,8 +1,10 @@
 package ingress
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,12 +27,15 @@ type session struct {
 	in       *Ingress
 	listener *listener
 	conn     *wire.Conn
-	name     chan clientName // the look-up that began with the session; nil when it is over
-	nameBy   time.Time       // until when a decision may wait for it
+	standing chan authz.Standing // the question about the sender of this transaction; nil when there is none
+	name     chan clientName     // the look-up that began with the session; nil when it is over
+	nameBy   time.Time           // until when a decision may wait for it
 	facts    authz.Facts
 	env      mail.Envelope
-	open     bool // a MAIL was accepted
-	messages int
+	open     bool            // a MAIL was accepted
+	quirks   registry.Quirks // of its device, as of MAIL
+	taken    taken
+	pause    time.Duration // that the last message over a limit met
 }
 
 // clientName is what the DNS said about the client's address.
@@ -49,6 +54,11 @@ func (in *Ingress) newSession(l *listener, c *wire.Conn) *session {
 		s.facts.TLS = describeTLS(state)
 	}
 	in.metrics.session(l.Name, s.facts.TLS != "")
+	if strings.Contains(c.Helo(), "&") {
+		in.metrics.ampersands.Inc()
+	}
+	s.treat()
+	c.Prepare(s.treat)
 	if in.names != nil {
 		answer := make(chan clientName, 1)
 		s.name, s.nameBy = answer, time.Now().Add(nameWait)
@@ -63,10 +73,7 @@ func (in *Ingress) newSession(l *listener, c *wire.Conn) *session {
 // Mail begins a transaction (RFC 5321 §4.1.1.2).
 func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	if s.open {
-		return reply(smtp.ReplyBadSequence)
-	}
-	if s.messages >= s.limit() {
-		return s.answer(event.Refusal{Stage: "mail", Rule: "session-limit", Reply: replyEnough})
+		return s.answer(event.Refusal{Stage: "mail", Rule: event.CauseSequence, Reply: smtp.ReplyBadSequence})
 	}
 	if s.in.ctx.Err() != nil || !s.in.bus.NC.IsConnected() || !s.in.current() {
 		return s.trouble("mail", smtp.ReplyStoreDown, errors.New("bus is not connected, or the registry not read since"))
@@ -75,7 +82,7 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	if from != "" {
 		a, err := smtp.Unquoted(from)
 		if err != nil {
-			return reply(smtp.ReplyBadReversePath)
+			return s.answer(event.Refusal{Stage: "mail", Rule: event.CausePath, Reason: fmt.Sprintf("%q: %v", from, err), Reply: smtp.ReplyBadReversePath})
 		}
 		path.Address = a
 	}
@@ -83,20 +90,22 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	if opts != nil {
 		size = opts.Size
 	}
-	if size > int64(s.in.cfg.Limits.MessageSize) {
-		return reply(smtp.ReplyTooBig)
-	}
 	if err := s.in.intake.takes(size); err != nil { // RFC 1870 §6.1
 		return s.answer(event.Refusal{Stage: "mail", Rule: ruleFull, Reason: err.Error(), Reply: smtp.ReplyStoreFull})
 	}
-	s.facts.ReversePath, s.facts.Recipient, s.facts.HeaderFrom = path, nil, nil
+	path = s.overridden(path)
+	s.facts.ReversePath, s.facts.Recipient, s.facts.HeaderFrom, s.facts.FromFault = path, nil, nil, ""
+	s.facts.Over = nil
+	s.facts.Messages, s.facts.Recipients, s.facts.Size = s.conn.Counts().Messages, 0, size
 	s.facts.Helo, s.facts.At = s.conn.Helo(), time.Now().UTC()
+	s.askStanding()
 	v := s.decide(s.in.registry())
-	// A refusal waits for RCPT, where it can say for whom; only a missing
-	// authentication is told at once, since nothing else will do.
-	if v.Outcome == authz.Refuse && v.Rule == "authentication" {
+	// A refusal waits for RCPT, where it can say for whom, unless no recipient
+	// will do.
+	if !v.Passes() && authz.Early(v.Rule) {
 		return s.refuse("mail", v)
 	}
+	s.taken = taken{}
 	s.env = mail.Envelope{ReversePath: path, Body8Bit: opts != nil && opts.Body == gosmtp.Body8BitMIME}
 	s.open = true
 	return nil
@@ -106,39 +115,37 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	a, err := smtp.Unquoted(to)
 	if err != nil {
-		return reply(smtp.ReplyBadForwardPath)
+		return s.answer(event.Refusal{Stage: "rcpt", Rule: event.CausePath, Reason: fmt.Sprintf("%q: %v", to, err), Reply: smtp.ReplyBadForwardPath})
 	}
 	path := smtp.ForwardPath{Address: a}
-	s.facts.Recipient = &path
-	if v := s.decide(s.in.registry()); !v.Admitted() {
+	original, _ := s.conn.Completed()
+	reg := s.in.registry()
+	s.facts.Recipient, s.facts.Recipients = &path, len(s.env.Recipients)
+	if v := s.decide(reg); !v.Passes() {
 		return s.refuse("rcpt", v)
 	}
 	if slices.ContainsFunc(s.env.Recipients, func(r mail.Recipient) bool { return r.Address == path }) {
 		return nil // named twice, delivered once
 	}
-	s.env.Recipients = append(s.env.Recipients, mail.Recipient{Address: path})
+	if err := s.within(reg, path); err != nil {
+		return err
+	}
+	s.env.Recipients = append(s.env.Recipients, mail.Recipient{Address: path, Original: original})
 	return nil
 }
 
 // Reset ends the transaction (RFC 5321 §4.1.1.5); go-smtp also calls it after
 // every message.
 func (s *session) Reset() {
+	s.giveBack()
 	s.env, s.open = mail.Envelope{}, false
 }
 
 // Logout ends the session.
-func (s *session) Logout() error { return nil }
-
-// limit is the number of messages that one session may send (S9).
-func (s *session) limit() int {
-	if s.facts.Submission {
-		return s.in.cfg.Limits.MessagesPerSession.Submission
-	}
-	return s.in.cfg.Limits.MessagesPerSession.Relay
+func (s *session) Logout() error {
+	s.giveBack()
+	return nil
 }
-
-// replyEnough ends a session that sent what one session may send.
-var replyEnough = smtp.Reply{Code: 421, Enhanced: "4.5", Text: "Too many messages in this session, connect again"}
 
 // nameWait is how long the decisions of a session wait for the client's name,
 // in sum: a device with many recipients does not pay for each of them.
@@ -148,9 +155,13 @@ const nameWait = 5 * time.Second
 // decision hangs on it.
 func (s *session) decide(reg *registry.Snapshot) authz.Verdict {
 	s.learnName(reg, false)
+	s.learnStanding()
 	v := authz.Decide(s.in.rules, reg, &s.facts)
 	if v.Outcome == authz.Later && s.name != nil {
 		s.learnName(reg, true)
+		v = authz.Decide(s.in.rules, reg, &s.facts)
+	}
+	if v.Outcome == authz.Later && s.remember(reg) {
 		v = authz.Decide(s.in.rules, reg, &s.facts)
 	}
 	return v
@@ -180,22 +191,54 @@ func (s *session) learnName(reg *registry.Snapshot, wait bool) {
 		}
 	}
 	s.name = nil
-	s.facts.Name, s.facts.NameDoubt = pick(reg, s.facts.Address, n)
+	s.facts.NameAsOf = time.Time{}
+	s.facts.Name = authz.NameOf(reg, s.facts.Address, n.names)
+	s.facts.NameDoubt = s.facts.Name == "" && temporary(n.err)
 }
 
-// pick chooses the registered name among several, else the first.
-func pick(reg *registry.Snapshot, client netip.Addr, n clientName) (name string, doubt bool) {
-	if d, ok := reg.ByAddress(client); ok {
-		for _, name := range n.names {
-			if strings.EqualFold(strings.TrimSuffix(name, "."), d.Name) {
-				return d.Name, false
-			}
-		}
+// standingWait is how long a recipient waits for whether the sender exists: as long
+// as a callout takes (shared/mailbox).
+const standingWait = 9 * time.Second
+
+// askStanding asks about the sender, where a rule wants to know and it is ours to
+// ask: of hosted domains only.
+func (s *session) askStanding() {
+	s.facts.Standing, s.standing = "", nil
+	from := s.facts.ReversePath
+	if s.in.mailboxes == nil || from.IsNull() || !s.in.registry().Hosted(from.Domain) {
+		return
 	}
-	if len(n.names) > 0 {
-		return strings.TrimSuffix(n.names[0], "."), false
+	answer := make(chan authz.Standing, 1)
+	s.standing = answer
+	go func() {
+		ctx, cancel := context.WithTimeout(s.in.ctx, standingWait)
+		defer cancel()
+		answer <- s.in.mailboxes.Ask(ctx, from.Address.String())
+	}()
+}
+
+// learnStanding waits for the answer where there is a recipient to decide about.
+func (s *session) learnStanding() {
+	if s.standing == nil || s.facts.Recipient == nil {
+		return
 	}
-	return "", temporary(n.err)
+	s.facts.Standing, s.standing = <-s.standing, nil
+}
+
+// lastGood is how long the last good answer of the DNS about a device holds while
+// there is none (P23).
+const lastGood = 72 * time.Hour
+
+// remember takes the last good answer for one that does not come.
+func (s *session) remember(reg *registry.Snapshot) bool {
+	if !s.facts.NameDoubt {
+		return false
+	}
+	name, at, ok := reg.Confirmed(s.facts.Address, lastGood, time.Now())
+	if ok {
+		s.facts.Name, s.facts.NameDoubt, s.facts.NameAsOf = name, false, at
+	}
+	return ok
 }
 
 // temporary reports an error of the DNS that a later try may not have.

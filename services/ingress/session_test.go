@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/dnsx"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/queuetest"
@@ -51,22 +54,6 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-func TestReferred(t *testing.T) {
-	const ref = mail.Ref("R7K2-9QF3")
-	help := "https://relay.campus.test"
-	for _, c := range []struct{ name, text, help, want string }{
-		{"short", "No.", help, "R7K2-9QF3 No. https://relay.campus.test/w/R7K2-9QF3"},
-		{"no help", "No.", "", "R7K2-9QF3 No."},
-		{"long text is cut", strings.Repeat("x", 500), help, "R7K2-9QF3 " + strings.Repeat("x", 136) + "... https://relay.campus.test/w/R7K2-9QF3"},
-		{"help that leaves no room", "No.", "https://" + strings.Repeat("h", 150), "R7K2-9QF3 No."},
-	} {
-		got := referred(smtp.Reply{Code: 550, Enhanced: "7.1", Text: c.text}, ref, c.help)
-		if got.Text != c.want || len(got.String())+2 >= 200 {
-			t.Errorf("%s: %q of %d octets", c.name, got.Text, len(got.String())+2)
-		}
-	}
-}
-
 // What wire refuses has a reference, too.
 func TestWireRefusal(t *testing.T) {
 	r := start(t)
@@ -90,7 +77,7 @@ func TestMessagesPerSession(t *testing.T) {
 		c.envelope("anna@campus.test")
 		c.queued(c.data(message))
 	}
-	c.say("MAIL FROM:<prn@campus.test>", "421 4.4.5 ")
+	c.say("MAIL FROM:<prn@campus.test>", "421 4.7.0 ")
 	if _, err := c.in.ReadByte(); err == nil {
 		t.Error("the session goes on after 421")
 	}
@@ -148,6 +135,18 @@ func TestAuth(t *testing.T) {
 			c.say("AUTH PLAIN "+b64([]byte("boss\x00prn\x00secret")), "535 5.7.8 ")
 		}, false},
 		{"PLAIN, unreadable", func(c *client) { c.say("AUTH PLAIN "+b64([]byte("no zero octets")), "501 5.5.2 ") }, false},
+		{"PLAIN, empty", func(c *client) { c.say("AUTH PLAIN =", "535 5.7.8 ") }, false}, // W21
+		{"PLAIN, empty answer", func(c *client) {
+			c.say("AUTH PLAIN", "334 ")
+			c.say("", "535 5.7.8 ")
+		}, false},
+		{"PLAIN, empty name and password", func(c *client) { c.say("AUTH PLAIN AAA=", "535 5.7.8 ") }, false},
+		{"PLAIN, empty password", func(c *client) { c.say(plainAuth("prn", ""), "535 5.7.8 ") }, false},
+		{"PLAIN, the From address", func(c *client) { c.say(plainAuth("prn@campus.test", "secret"), "535 5.7.8 ") }, false}, // S30
+		{"LOGIN, empty", func(c *client) {
+			c.say("AUTH LOGIN =", "334 UGFzc3dvcmQ6")
+			c.say("", "535 5.7.8 ")
+		}, false},
 		{"LOGIN", func(c *client) { login(c, "prn", "secret", "235 2.7.0") }, true},
 		{"LOGIN with the name at once", func(c *client) {
 			c.say("AUTH LOGIN "+b64([]byte("prn")), "334 UGFzc3dvcmQ6")
@@ -155,7 +154,7 @@ func TestAuth(t *testing.T) {
 		}, true},
 		{"LOGIN, wrong", func(c *client) { login(c, "prn", "", "535 5.7.8 ") }, false},
 		{"LOGIN, unknown", func(c *client) { login(c, "", "", "535 5.7.8 ") }, false},
-		{"a mechanism that is not there", func(c *client) { c.say("AUTH CRAM-MD5", "504 5.7.4") }, false},
+		{"a mechanism that is not there", func(c *client) { c.say("AUTH CRAM-MD5", "504 5.5.4") }, false},
 	} {
 		t.Run(a.name, func(t *testing.T) {
 			c := r.connect(campus, r.cfg.Listeners[1].Address)
@@ -178,14 +177,19 @@ func TestAuth(t *testing.T) {
 			}
 		})
 	}
-	identities := map[string]bool{}
+	reasons := map[string]bool{}
 	for _, e := range r.refusals() {
 		if e.Stage == "auth" && e.Rule == "credentials" {
-			identities[e.Facts.Identity] = true
+			reasons[e.Facts.Identity+" "+e.Reason] = true
 		}
 	}
-	if !identities["prn"] || !identities["nobody"] {
-		t.Errorf("evidence of failures names %v", identities)
+	for _, want := range []string{
+		"prn local: wrong: not a secret of credential prn", "prn local: wrong: acts for another name",
+		"nobody local: unknown: no credential has that name", " local: unknown: empty user name",
+	} {
+		if !reasons[want] {
+			t.Errorf("no evidence %q in %q", want, slices.Sorted(maps.Keys(reasons)))
+		}
 	}
 }
 
@@ -273,11 +277,11 @@ func named(ctx context.Context, in Ingress) (*session, chan clientName) {
 // recipients, and nowhere else.
 func TestNameIsWaitedFor(t *testing.T) {
 	d := &registry.Device{
-		Name: "prn.campus.test", Addresses: []netip.Prefix{netip.MustParsePrefix(device + "/32")},
+		Name: "prn.campus.test", Addresses: registry.MustAddresses(device + "/32"),
 		Scope: registry.ScopeAnywhere, State: registry.StateActive,
 	}
-	reg := registry.NewSnapshot(1, []*registry.Device{d}, nil)
-	in := Ingress{rules: &authz.Rules{Hosted: map[string]bool{"campus.test": true}, FCrDNS: authz.Enforce}}
+	reg := registry.NewSnapshot(1, registry.Entries{Devices: []*registry.Device{d}, Domains: []*registry.Domain{{Name: "campus.test"}}})
+	in := Ingress{rules: &authz.Rules{FCrDNS: authz.Enforce}}
 	decide := func(s *session, domain string) authz.Outcome {
 		s.facts.Recipient = &smtp.ForwardPath{Address: smtp.Address{Local: "x", Domain: domain}}
 		return s.decide(reg).Outcome
@@ -307,9 +311,35 @@ func TestNameIsWaitedFor(t *testing.T) {
 	})
 }
 
+// While the DNS gives no answer, its last good one counts for 72 hours (P23).
+func TestLastGoodName(t *testing.T) {
+	in := Ingress{rules: &authz.Rules{FCrDNS: authz.Enforce}}
+	synctest.Test(t, func(t *testing.T) {
+		for age, want := range map[time.Duration]authz.Outcome{time.Hour: authz.Admit, 71 * time.Hour: authz.Admit, 73 * time.Hour: authz.Later} {
+			d := &registry.Device{
+				Name: "prn.campus.test", Addresses: registry.MustAddresses(device + "/32"), Scope: registry.ScopeAnywhere, State: registry.StateActive,
+			}
+			good := time.Now().Add(-age)
+			reg := registry.NewSnapshot(1, registry.Entries{Devices: []*registry.Device{d}, Resolutions: []*registry.Resolution{
+				{Device: d.Name, Confirmed: map[netip.Addr]time.Time{netip.MustParseAddr(device): good}},
+			}})
+			s, answer := named(t.Context(), in)
+			answer <- clientName{err: &dnsx.TemporaryError{}}
+			s.facts.Recipient = &smtp.ForwardPath{Address: smtp.Address{Local: "x", Domain: "example.test"}}
+			if got := s.decide(reg).Outcome; got != want {
+				t.Errorf("%s old: %s, want %s", age, got, want)
+			}
+			if want == authz.Admit && !s.facts.NameAsOf.Equal(good) {
+				t.Errorf("%s old: the facts say %s", age, s.facts.NameAsOf)
+			}
+		}
+	})
+}
+
 // A verdict without a reply must not become one that says nothing.
 func TestVerdictWithoutReply(t *testing.T) {
-	in := &Ingress{cfg: &config.Config{}, metrics: newMetrics(prometheus.NewRegistry()), evidence: &evidence{queue: make(chan event.Refusal, 1)}}
+	in := &Ingress{cfg: &config.Config{}, metrics: newMetrics(prometheus.NewRegistry())}
+	in.evidence = newEvidence(nil, queuetest.Log(t), in.metrics.dropped)
 	s := &session{in: in}
 	var answered *gosmtp.SMTPError
 	err := s.refuse("rcpt", authz.Verdict{Outcome: authz.Hold, Rule: "x"})
@@ -324,7 +354,7 @@ func TestRegistryBehindIsTransient(t *testing.T) {
 	m := newMetrics(prometheus.NewRegistry())
 	in := &Ingress{
 		ctx: t.Context(), bus: queuetest.Start(t), cfg: config.Defaults(), rules: &authz.Rules{Sandbox: true}, metrics: m,
-		registry: func() *registry.Snapshot { return registry.NewSnapshot(0, nil, nil) },
+		registry: func() *registry.Snapshot { return registry.NewSnapshot(0, registry.Entries{}) },
 		evidence: newEvidence(func(context.Context, event.Refusal) error { return nil }, queuetest.Log(t), prometheus.NewCounter(prometheus.CounterOpts{})),
 	}
 	in.current = func() bool { return false }

@@ -44,6 +44,7 @@ func (l *Ledger) answers() map[books.Question]answerer {
 		books.QuestionStatus:  value(l.status),
 		books.QuestionExport:  l.export,
 		books.QuestionEnds:    value(l.ends),
+		books.QuestionUse:     l.use,
 	}
 }
 

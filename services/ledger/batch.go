@@ -59,6 +59,7 @@ type batch struct {
 	accounts map[mail.QueueID]*entry
 	order    []*entry
 	tally    tally
+	uses     uses
 }
 
 // entry is an account in memory.
@@ -76,6 +77,7 @@ func (b *batch) fold(r *event.Record, at place) error {
 		return err
 	}
 	e.fold(r, at)
+	b.uses.note(e, r)
 	e.places = append(e.places, at)
 	return nil
 }
@@ -150,6 +152,9 @@ func (b *batch) store() error {
 				return fmt.Errorf("write record: %w", err)
 			}
 		}
+	}
+	if err := b.save.writeUses(b.ctx, &b.uses); err != nil {
+		return err
 	}
 	return b.save.writeTally(b.ctx, b.tally)
 }

@@ -41,6 +41,8 @@ func (d *driver) do(ctx context.Context, f *fact, s step) error {
 		return d.settle(ctx, f, s.rcpts)
 	case books.ActionReport:
 		return d.report(ctx, f, s.rcpts)
+	case books.ActionHold:
+		return d.hold(ctx, f, s.rcpts)
 	case books.ActionDrive:
 		return d.drive(ctx, f, s.rcpts)
 	}
@@ -55,14 +57,8 @@ func (d *driver) drive(ctx context.Context, f *fact, rcpts []openRecipient) erro
 		return err
 	}
 	n := f.drive + 1
-	e := event.Admitted{
-		Schema: event.Schema, QueueID: f.queueID, AcceptedAt: a.At, Class: f.class, Env: a.Env,
-		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
-		Device: f.device, Owner: f.owner, ReportOf: a.ReportOf, Drive: n,
-	}
-	e.Env.Recipients = slices.DeleteFunc(slices.Clone(a.Env.Recipients), func(r mail.Recipient) bool {
-		return !slices.ContainsFunc(rcpts, func(o openRecipient) bool { return o.address == r.Address.String() })
-	})
+	e := admittedTo(f, a, ref, rcpts)
+	e.Drive = n
 	r := event.Record{Stage: event.StageLedger, Outcome: event.Driven, QueueID: f.queueID, Drive: n, Actor: d.actor, Reason: "lost from the streams"}
 	for _, rcpt := range e.Env.Recipients {
 		r.Recipients = append(r.Recipients, event.RecipientRecord{Address: rcpt.Address, Original: rcpt.Original})
@@ -73,6 +69,32 @@ func (d *driver) drive(ctx context.Context, f *fact, rcpts []openRecipient) erro
 	}
 	_, err = d.bus.Publish(ctx, queue.AdmittedSubject(e.Class.Lane(), queue.ShardOf(f.queueID)), string(f.queueID)+"/"+drive, event.Encode(&e))
 	return err
+}
+
+// admittedTo is the event that admits a message to some of its recipients.
+func admittedTo(f *fact, a *event.Accepted, ref event.ContentRef, rcpts []openRecipient) event.Admitted {
+	e := event.Admitted{
+		Schema: event.Schema, QueueID: f.queueID, AcceptedAt: a.At, Class: f.class, Env: a.Env,
+		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
+		Device: f.device, Owner: f.owner, ReportOf: a.ReportOf,
+	}
+	e.Env.Recipients = slices.DeleteFunc(slices.Clone(a.Env.Recipients), func(r mail.Recipient) bool {
+		return !slices.ContainsFunc(rcpts, func(o openRecipient) bool { return o.address == r.Address.String() })
+	})
+	return e
+}
+
+// hold holds a message again that was held. What its record says of the rule and
+// the reason is all that is left of them.
+func (d *driver) hold(ctx context.Context, f *fact, rcpts []openRecipient) error {
+	a, ref, err := d.accepted(ctx, f)
+	if err != nil {
+		return err
+	}
+	h := &event.Held{At: a.At, Message: admittedTo(f, a, ref, rcpts)}
+	h.Rule, h.Reason, _ = strings.Cut(rcpts[0].decided.reason, ": ")
+	h.Message.First = len(a.Env.Recipients)
+	return d.bus.HoldAgain(ctx, h)
 }
 
 // accepted reads what was accepted, and says where the content is.
@@ -173,7 +195,7 @@ func (d *driver) enter(ctx context.Context, f *fact) error {
 			AcceptedAt: a.At, MessageID: a.MessageID, SubmissionID: a.SubmissionID, ReversePath: a.Env.ReversePath,
 			Size: a.Size, Class: f.class, Device: f.device, Owner: f.owner, Facts: a.Facts,
 			Verdict:  authz.Verdict{Outcome: authz.Admit, Rule: recoverer, Reason: "the record of the decision was lost"},
-			Revision: a.Revision, Content: ref, ReportOf: a.ReportOf,
+			Revision: a.Revision, Content: ref, ReportOf: a.ReportOf, Quirks: a.Quirks,
 		},
 	}
 	for _, rcpt := range a.Env.Recipients {

@@ -61,6 +61,7 @@ type message struct {
 	sender       string
 	device       string
 	owner        string
+	client       string // address that it came from; empty for none
 	class        mail.Class
 	size         int64
 	lateAccept   bool
@@ -79,10 +80,18 @@ type recipient struct {
 	settledKey  int64 // identity of the record that settled it
 	attempts    int
 	failed      place // of the first record that it failed; 0 for none
-	possibleDup bool
-	conflict    bool
-	last        saying
-	decided     decision
+	// kept and released are the latest times at which it was held, and was
+	// released; 0 for none.
+	kept, released int64
+	possibleDup    bool
+	conflict       bool
+	last           saying
+	decided        decision
+}
+
+// held reports a recipient that waits for a decision.
+func (rcpt *recipient) held() bool {
+	return rcpt.state == queued && rcpt.failed == 0 && rcpt.kept > rcpt.released
 }
 
 // saying is the last thing that was said about a recipient.
@@ -119,13 +128,19 @@ func (a *account) fold(r *event.Record, at place) {
 		if r.Outcome == event.Failed && (rcpt.failed == 0 || at < rcpt.failed) {
 			rcpt.failed = at
 		}
+		switch r.Outcome {
+		case event.Kept:
+			rcpt.kept = max(rcpt.kept, r.At.UnixNano())
+		case event.Released:
+			rcpt.released = max(rcpt.released, r.At.UnixNano())
+		}
 		rcpt.accepted = rcpt.accepted || r.Outcome == event.Entered
 		rcpt.attempts = max(rcpt.attempts, r.Attempt)
 		rcpt.possibleDup = rcpt.possibleDup || rr.PossibleDuplicate
 		switch {
 		case r.Outcome.Terminal():
 			rcpt.settle(r, rr)
-		case r.Outcome == event.Delayed, r.Outcome == event.Failed:
+		case r.Outcome == event.Delayed, r.Outcome == event.Failed, r.Outcome == event.Kept, r.Outcome == event.Released:
 			rcpt.hear(r, rr, r.At.UnixNano())
 		}
 	}
@@ -141,6 +156,9 @@ func (a *account) enter(r *event.Record, seq uint64) {
 	a.acceptedSeq, a.acceptedAt = seq, m.AcceptedAt
 	a.messageID, a.submissionID, a.sender = m.MessageID, m.SubmissionID, m.ReversePath.String()
 	a.device, a.owner, a.class, a.size = m.Device, m.Owner, m.Class, m.Size
+	if m.Facts.Address.IsValid() {
+		a.client = m.Facts.Address.String()
+	}
 	a.lateAccept, a.reportOf, a.content = a.lateAccept || m.LateAccept, m.ReportOf, m.Content
 }
 

@@ -113,6 +113,9 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 			return err
 		}
 		at.horizon, pruned = horizonOf(info), time.Now()
+		if err := l.index.forgetUses(ctx, pruned, instant(at.horizon)); err != nil {
+			return err
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // schemaVersion is that of the index file. A file of another version is made
 // again from LEDGER.
-const schemaVersion = 3
+const schemaVersion = 4
 
 // Times are nanoseconds since 1970, 0 for none. A message's id is the place of
 // its first record, so that ids rise in the order of LEDGER and every instance
@@ -42,6 +42,7 @@ CREATE TABLE messages (
 	sender        TEXT    NOT NULL,
 	device        TEXT    NOT NULL,
 	owner         TEXT    NOT NULL,
+	client        TEXT    NOT NULL, -- address that it came from
 	class         TEXT    NOT NULL,
 	size          INTEGER NOT NULL,
 	late_accept   INTEGER NOT NULL,
@@ -52,6 +53,8 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_message_id ON messages (message_id) WHERE message_id <> '';
 CREATE INDEX messages_sender     ON messages (sender COLLATE NOCASE) WHERE sender <> '';
+CREATE INDEX messages_device     ON messages (device) WHERE device <> '';
+CREATE INDEX messages_client     ON messages (client) WHERE client <> '';
 CREATE INDEX messages_accepted   ON messages (accepted_seq);
 CREATE TABLE recipients (
 	message            INTEGER NOT NULL,
@@ -63,6 +66,8 @@ CREATE TABLE recipients (
 	settled_key        INTEGER NOT NULL,
 	attempts           INTEGER NOT NULL,
 	failed             INTEGER NOT NULL, -- place of the record, 0 for none
+	kept               INTEGER NOT NULL, -- when it was last held, and released
+	released           INTEGER NOT NULL,
 	possible_duplicate INTEGER NOT NULL,
 	conflict           INTEGER NOT NULL,
 	last_rank          INTEGER NOT NULL,
@@ -207,7 +212,7 @@ func openFile(ctx context.Context, file string) (_ *index, fresh bool, err error
 // create makes the tables in one step: a file has all of them or none.
 func (x *index) create(ctx context.Context) error {
 	return x.within(ctx, func() error {
-		if _, err := x.conn.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+		if _, err := x.conn.ExecContext(ctx, schema+useSchema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("make index: %w", err)
 		}
 		_, err := x.conn.ExecContext(ctx, "INSERT INTO checkpoint VALUES (1, '', 0, 0, 0, 0)")

@@ -87,7 +87,7 @@ func (li *listing) fill(ctx context.Context, bus *queue.Bus) error {
 	if _, err := li.conn.ExecContext(ctx, "BEGIN"); err != nil {
 		return fmt.Errorf("make listing: %w", err)
 	}
-	err := errors.Join(li.listMail(ctx, bus), li.listAdmitted(ctx, bus), li.listDeliver(ctx, bus), li.listReport(ctx, bus))
+	err := errors.Join(li.listMail(ctx, bus), li.listHeld(ctx, bus), li.listAdmitted(ctx, bus), li.listDeliver(ctx, bus), li.listReport(ctx, bus))
 	if err != nil {
 		li.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		return err
@@ -114,6 +114,16 @@ func (li *listing) listMail(ctx context.Context, bus *queue.Bus) error {
 		}
 	}
 	return nil
+}
+
+func (li *listing) listHeld(ctx context.Context, bus *queue.Bus) error {
+	return bus.ListHeld(ctx, func(h queue.HeldEntry, err error) error {
+		if err != nil {
+			li.unreadable++
+			return nil
+		}
+		return li.addRecipients(ctx, h.Message.QueueID, h.Message.Owner, h.Message.Env.Recipients)
+	})
 }
 
 func (li *listing) listAdmitted(ctx context.Context, bus *queue.Bus) error {
@@ -255,7 +265,7 @@ func ackFloor(ctx context.Context, bus *queue.Bus, stream, durable string) (uint
 // rests on. Of MAIL that is only what policy has not taken: canaries come and
 // go.
 func (l *Ledger) fingerprint(ctx context.Context) (string, error) {
-	streams := []string{queue.StreamLedger, queue.StreamAdmitted, queue.StreamDeliver, queue.StreamReport}
+	streams := []string{queue.StreamLedger, queue.StreamHeld, queue.StreamAdmitted, queue.StreamDeliver, queue.StreamReport}
 	for n := range queue.Shards {
 		streams = append(streams, queue.MailStream(n))
 	}

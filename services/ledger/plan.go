@@ -43,7 +43,8 @@ type step struct {
 // decide says what is to be done about a message. It does no I/O.
 //
 // A message is driven with all its recipients who still wait, not only with
-// those who are lost: a drive voids the jobs of the one before.
+// those who are lost: a drive voids the jobs of the one before. Who is held is
+// not driven: he is held again.
 func decide(f *fact) (steps []step) {
 	add := func(a books.Action, reason string, rcpts []openRecipient) {
 		if len(rcpts) > 0 {
@@ -57,6 +58,7 @@ func decide(f *fact) (steps []step) {
 		return steps
 	}
 	failed, rest := divide(rest, func(r *openRecipient) bool { return r.failed != 0 })
+	held, rest := divide(rest, func(r *openRecipient) bool { return r.held() })
 	lost, found := divide(rest, isLost)
 	if !f.entered {
 		add(books.ActionEnter, "", f.open)
@@ -64,6 +66,13 @@ func decide(f *fact) (steps []step) {
 	add(books.ActionSettle, "", settled)
 	unreported, _ := divide(failed, isLost)
 	add(books.ActionReport, "", unreported)
+	unheld, stillHeld := divide(held, isLost)
+	add(books.ActionResume, "", stillHeld)
+	if f.stored {
+		add(books.ActionHold, "", unheld)
+	} else {
+		add(books.ActionGone, "its content is no longer stored", unheld)
+	}
 	switch {
 	case len(lost) > 0 && f.stored:
 		add(books.ActionDrive, "", rest)

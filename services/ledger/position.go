@@ -26,6 +26,9 @@ func (l *Ledger) positions(ctx context.Context, m *message, open []*recipient) (
 	if err := s.inMail(ctx, m.content); err != nil {
 		return nil, fmt.Errorf("search MAIL: %w", err)
 	}
+	if err := s.inHeld(ctx); err != nil {
+		return nil, fmt.Errorf("search HELD: %w", err)
+	}
 	if err := s.inAdmitted(ctx); err != nil {
 		return nil, fmt.Errorf("search ADMITTED: %w", err)
 	}
@@ -81,6 +84,21 @@ func (s *search) inMail(ctx context.Context, content event.ContentRef) error {
 	}
 	for a := range s.at {
 		s.found(a, books.Position{Place: books.PlaceMail})
+	}
+	return nil
+}
+
+func (s *search) inHeld(ctx context.Context) error {
+	h, err := s.bus.HeldOf(ctx, s.id)
+	if errors.Is(err, queue.ErrNotHeld) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p := books.Position{Place: books.PlaceHeld, Rule: h.Rule, Reason: h.Reason, Decision: h.Decision}
+	for i := range h.Message.Env.Recipients {
+		s.found(h.Message.Env.Recipients[i].Address.String(), p)
 	}
 	return nil
 }

@@ -16,14 +16,15 @@ type statements struct {
 	message, putMessage                 *sql.Stmt
 	recipient, recipients, putRecipient *sql.Stmt
 	record, count, uncount, checkpoint  *sql.Stmt
+	use, returned                       *sql.Stmt
 	all                                 []*sql.Stmt
 }
 
 // The columns in the order in which scanMessage and scanRecipient read them.
 const (
 	messageColumns = `m.id, m.queue_id, m.accepted_seq, m.accepted_at, m.message_id, m.submission_id, m.sender,
-		m.device, m.owner, m.class, m.size, m.late_accept, m.report_of, m.stream, m.seq, m.drive`
-	recipientColumns = `r.address, r.destination, r.accepted, r.state, r.settled_at, r.settled_key, r.attempts, r.failed,
+		m.device, m.owner, m.client, m.class, m.size, m.late_accept, m.report_of, m.stream, m.seq, m.drive`
+	recipientColumns = `r.address, r.destination, r.accepted, r.state, r.settled_at, r.settled_key, r.attempts, r.failed, r.kept, r.released,
 		r.possible_duplicate, r.conflict, r.last_rank, r.remote_mta, r.status, r.diagnostic, r.decided_rank, r.actor, r.reason`
 )
 
@@ -37,24 +38,26 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 		// OR REPLACE would have a journal of its own for each row: 64 KiB, mapped
 		// and unmapped again.
 		{&s.putMessage, `INSERT INTO messages (id, queue_id, accepted_seq, accepted_at, message_id, submission_id, sender,
-			device, owner, class, size, late_accept, report_of, stream, seq, drive) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+			device, owner, client, class, size, late_accept, report_of, stream, seq, drive) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 			ON CONFLICT (id) DO UPDATE SET accepted_seq = excluded.accepted_seq, accepted_at = excluded.accepted_at,
 			message_id = excluded.message_id, submission_id = excluded.submission_id, sender = excluded.sender, device = excluded.device,
-			owner = excluded.owner, class = excluded.class, size = excluded.size, late_accept = excluded.late_accept,
+			owner = excluded.owner, client = excluded.client, class = excluded.class, size = excluded.size, late_accept = excluded.late_accept,
 			report_of = excluded.report_of, stream = excluded.stream, seq = excluded.seq, drive = excluded.drive`},
 		{&s.recipient, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ? AND address = ?"},
 		{&s.recipients, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ?"},
 		// An update leaves the index of addresses alone, a replacement would not.
-		{&s.putRecipient, `INSERT INTO recipients (message, address, destination, accepted, state, settled_at, settled_key, attempts, failed,
+		{&s.putRecipient, `INSERT INTO recipients (message, address, destination, accepted, state, settled_at, settled_key, attempts, failed, kept, released,
 			possible_duplicate, conflict, last_rank, remote_mta, status, diagnostic, decided_rank, actor, reason)
-			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (message, address) DO UPDATE SET
+			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (message, address) DO UPDATE SET
 			accepted = excluded.accepted, state = excluded.state, settled_at = excluded.settled_at, settled_key = excluded.settled_key,
-			attempts = excluded.attempts, failed = excluded.failed, possible_duplicate = excluded.possible_duplicate, conflict = excluded.conflict,
+			attempts = excluded.attempts, failed = excluded.failed, kept = excluded.kept, released = excluded.released, possible_duplicate = excluded.possible_duplicate, conflict = excluded.conflict,
 			last_rank = excluded.last_rank, remote_mta = excluded.remote_mta, status = excluded.status, diagnostic = excluded.diagnostic,
 			decided_rank = excluded.decided_rank, actor = excluded.actor, reason = excluded.reason`},
 		{&s.record, "INSERT OR IGNORE INTO records VALUES (?,?)"},
 		{&s.count, "INSERT INTO tally VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n"},
 		{&s.uncount, "DELETE FROM tally WHERE owner = ? AND destination = ? AND what = ? AND n = 0"},
+		{&s.use, "INSERT INTO uses VALUES (?,?,?) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)"},
+		{&s.returned, "INSERT OR IGNORE INTO returned VALUES (?,?,?)"},
 		{&s.checkpoint, "UPDATE checkpoint SET stream = ?, seq = ?, at = ?, horizon = ?, unreadable = ?"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, p.sql)
@@ -97,7 +100,7 @@ func (s *statements) readRecipients(ctx context.Context, message place, address 
 
 func (s *statements) writeMessage(ctx context.Context, m *message) error {
 	_, err := s.putMessage.ExecContext(ctx, m.first, string(m.queueID), m.acceptedSeq, nanos(m.acceptedAt), m.messageID, m.submissionID, m.sender,
-		m.device, m.owner, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq, m.drive)
+		m.device, m.owner, m.client, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq, m.drive)
 	if err != nil {
 		return fmt.Errorf("write message: %w", err)
 	}
@@ -105,7 +108,7 @@ func (s *statements) writeMessage(ctx context.Context, m *message) error {
 }
 
 func (s *statements) writeRecipient(ctx context.Context, message place, r *recipient) error {
-	_, err := s.putRecipient.ExecContext(ctx, message, r.address, r.destination, r.accepted, int(r.state), nanos(r.settledAt), r.settledKey, r.attempts, r.failed,
+	_, err := s.putRecipient.ExecContext(ctx, message, r.address, r.destination, r.accepted, int(r.state), nanos(r.settledAt), r.settledKey, r.attempts, r.failed, r.kept, r.released,
 		r.possibleDup, r.conflict, r.last.rank, r.last.remoteMTA, r.last.status, r.last.diagnostic, r.decided.rank, r.decided.actor, r.decided.reason)
 	if err != nil {
 		return fmt.Errorf("write recipient: %w", err)
@@ -180,7 +183,7 @@ type messageTargets struct {
 
 func (t *messageTargets) targets() []any {
 	return []any{&t.first, &t.queueID, &t.acceptedSeq, &t.accepted, &t.messageID, &t.submissionID, &t.sender,
-		&t.device, &t.owner, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq, &t.drive}
+		&t.device, &t.owner, &t.client, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq, &t.drive}
 }
 
 func (t *messageTargets) finish() {
@@ -194,7 +197,7 @@ type recipientTargets struct {
 }
 
 func (t *recipientTargets) targets() []any {
-	return []any{&t.address, &t.destination, &t.recipient.accepted, &t.state, &t.settled, &t.settledKey, &t.attempts, &t.failed,
+	return []any{&t.address, &t.destination, &t.recipient.accepted, &t.state, &t.settled, &t.settledKey, &t.attempts, &t.failed, &t.kept, &t.released,
 		&t.possibleDup, &t.conflict, &t.last.rank, &t.last.remoteMTA, &t.last.status, &t.last.diagnostic,
 		&t.decided.rank, &t.decided.actor, &t.decided.reason}
 }

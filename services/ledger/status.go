@@ -40,6 +40,8 @@ func (l *Ledger) status(ctx context.Context, _ struct{}) (*books.Status, error) 
 			s.PossibleDuplicates = n
 		case what == sumConflicts:
 			s.Conflicts = n
+		case what == sumHeld:
+			s.Held = n
 		}
 	}
 	if err := rows.Err(); err != nil {

@@ -16,6 +16,7 @@ const (
 	sumConflicts  = 12
 	sumUnaccepted = 13 // recipients that are not
 	sumMessages   = 14 // that were accepted, under no owner and no destination
+	sumHeld       = 15
 )
 
 // add counts a recipient n times, -1 to take it out.
@@ -24,6 +25,7 @@ func (t tally) add(m *message, rcpt *recipient, n int) {
 	t[k] += n
 	for what, holds := range map[int]bool{
 		sumAccepted: rcpt.accepted, sumUnaccepted: !rcpt.accepted, sumDuplicates: rcpt.possibleDup, sumConflicts: rcpt.conflict,
+		sumHeld: rcpt.held(),
 	} {
 		if holds {
 			k.what = what

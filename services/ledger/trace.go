@@ -82,6 +82,8 @@ func (l *Ledger) find(ctx context.Context, text string) ([]message, error) {
 		{`m.id IN (SELECT * FROM (SELECT id FROM messages WHERE sender = ? COLLATE NOCASE AND sender <> '' ORDER BY id DESC LIMIT ?)
 			UNION SELECT * FROM (SELECT DISTINCT message FROM recipients WHERE address = ? COLLATE NOCASE ORDER BY message DESC LIMIT ?))`,
 			[]any{bare, books.MaxTrace + 1, bare, books.MaxTrace + 1}},
+		{"m.device = ? AND m.device <> ''", []any{strings.ToLower(text)}},
+		{"m.client = ? AND m.client <> ''", []any{text}},
 	} {
 		found, err := l.index.messages(ctx, look.where, look.args...)
 		if err != nil || len(found) > 0 {

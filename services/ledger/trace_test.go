@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -29,7 +30,10 @@ func TestTraceFinds(t *testing.T) {
 	id := mail.NewQueueIDs().Next()
 	s.record(accepted(string(id), "Ann@example.org", "bob@example.org"))
 	s.record(accepted("SECOND", "ann@example.org"))
-	s.record(with(accepted("OTHER", "x@example.org"), func(r *event.Record) { r.Message.ReversePath.Address = address("web@campus.test") }))
+	s.record(with(accepted("OTHER", "x@example.org"), func(r *event.Record) {
+		r.Message.ReversePath.Address = address("web@campus.test")
+		r.Message.Device, r.Message.Facts.Address = "web.campus.test", netip.MustParseAddr("10.2.3.4")
+	}))
 	start(t, bus, t.TempDir())
 	for _, c := range []struct {
 		text string
@@ -44,6 +48,8 @@ func TestTraceFinds(t *testing.T) {
 		{"<ann@example.org>", []mail.QueueID{"SECOND", id}},
 		{"prn@campus.test", []mail.QueueID{"SECOND", id}},
 		{"web@campus.test", []mail.QueueID{"OTHER"}},
+		{"WEB.campus.test", []mail.QueueID{"OTHER"}},
+		{"10.2.3.4", []mail.QueueID{"OTHER"}},
 	} {
 		got := trace(t, bus, c.text)
 		var ids []mail.QueueID
@@ -54,7 +60,7 @@ func TestTraceFinds(t *testing.T) {
 			t.Errorf("%q finds %v with %d records, want %v", c.text, ids, len(got.Records), c.want)
 		}
 	}
-	for _, text := range []string{"nobody@example.org", string(mail.NewQueueIDs().Next()), "R7K2-9QF3"} {
+	for _, text := range []string{"nobody@example.org", "10.2.3.5", "none.campus.test", string(mail.NewQueueIDs().Next()), "R7K2-9QF3"} {
 		if _, err := books.Client(bus).Trace(t.Context(), text); !errors.Is(err, books.ErrNotFound) {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -1,8 +1,10 @@
 // Package policy decides again, with authority, what ingress let in.
 //
-// Consumes MAIL (durable "policy" on every shard). Produces ADMITTED for the
-// recipients it admits, the ledger's accepted record with facts, registry
-// revision and verdict, and REPORT for recipients it refuses after all.
+// Consumes MAIL (durable "policy" on every shard), and the decisions in HELD
+// (durable "policy"). Produces ADMITTED for the recipients it admits, the
+// ledger's accepted record with facts, registry revision and verdict, REPORT for
+// recipients it refuses after all, and HELD with the ledger's held record for
+// those it holds (held.go).
 //
 // Guarantees: the accepted record is stored before MAIL is acknowledged, so
 // that every message in MAIL is in the books or still to be read. Running
@@ -15,18 +17,24 @@
 // Failures: an unreadable event stays in MAIL and is logged; a store that does
 // not answer delays. Policy never loses and never bounces for its own trouble.
 // What ingress admitted by a newer registry than is known here waits for it, a
-// minute at most. A decision that must wait waits an hour at most: the facts are recorded and
-// will not change, and ingress admitted the mail under them.
+// minute at most. A decision that must wait waits an hour at most: the facts are
+// recorded and will not change, and ingress admitted the mail under them. What
+// content scanning (package scan) could not look into by then is held.
+//
+// Limits: some 4,000 messages may wait to be decided; with more, all mail waits
+// with them. So it is with scan.when_down: later, and a scanner that is down.
 package policy
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postrider/postrider/services/policy/scan"
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/mail"
@@ -48,15 +56,29 @@ const concurrency = 32
 
 // Run decides until ctx ends.
 func Run(ctx context.Context, env *service.Env) error {
-	reg, err := store.Open(ctx, env.Bus, env.Config.FileDevices())
+	reg, err := store.Open(ctx, env.Bus, env.Config.FileEntries())
 	if err != nil {
 		return err
 	}
-	p := &Policy{bus: env.Bus, rules: env.Config.Rules(), registry: reg.Snapshot, metrics: newMetrics(env.Metrics)}
+	scanners, err := scan.New(env.Config.Scan, env.Config.Relay.Hostname)
+	if err != nil {
+		return err
+	}
+	p := &Policy{bus: env.Bus, rules: env.Config.Rules(), registry: reg.Snapshot, metrics: newMetrics(env.Metrics), scanners: scanners}
 	group, ctx := errgroup.WithContext(ctx)
+	jobs, stop, err := openJobs(env, reg)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	group.Go(func() error {
 		return reg.Follow(ctx, func() {
-			begun := service.Last(queue.Shards, env.Ready)
+			for _, j := range jobs {
+				group.Go(func() error { return j.Run(ctx) })
+			}
+			begun := service.Last(queue.Shards+1, env.Ready)
+			group.Go(func() error { return p.carryOutDecisions(ctx, begun) })
+			group.Go(func() error { return p.bus.Lead(ctx, "held", env.Instance, p.finalizeDrops) })
 			for shard := range queue.Shards {
 				group.Go(func() error {
 					return env.Bus.Work(ctx, queue.Source{
@@ -75,6 +97,7 @@ type Policy struct {
 	rules    *authz.Rules
 	registry func() *registry.Snapshot
 	metrics  *metrics
+	scanners *scan.Scanners // nil for none
 }
 
 // Handle decides about one message of MAIL.
@@ -89,16 +112,19 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err := p.bus.Intake.GiveWay(ctx, "policy", a.Class.Lane(), m.Stored); err != nil {
 		return err
 	}
+	if m.Delivered > 1 {
+		// To hold it is the last thing that a run does.
+		if was, err := p.bus.WasHeld(ctx, a.QueueID); err != nil || was {
+			return err
+		}
+	}
 	if behind := a.Revision > p.registry().Revision; behind && time.Since(a.At) < catchUp {
 		return queue.Later(catchUpPause, "the registry that ingress decided by has not come here yet")
 	}
 	ref := a.Ref(queue.MailStream(queue.ShardOf(a.QueueID)), m.Seq)
-	d := decide(p.rules, p.registry(), a)
-	if len(d.later) > 0 {
-		if time.Since(a.At) < patience {
-			return queue.Later(time.Minute, d.verdict.Reason)
-		}
-		d.admitted = append(d.admitted, d.later...)
+	d, err := p.decide(ctx, a, ref)
+	if err != nil {
+		return err
 	}
 	if err := p.bus.Record(ctx, "", acceptedRecord(a, ref, d)); err != nil {
 		return err
@@ -107,7 +133,10 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return fmt.Errorf("admit %s: %w", a.QueueID, err)
 	}
-	return p.report(ctx, a, decided)
+	if err := p.report(ctx, a, decided); err != nil {
+		return err
+	}
+	return p.hold(ctx, a, decided)
 }
 
 // Policy reads the registry by itself, and may be behind ingress: what it does not
@@ -120,6 +149,32 @@ const (
 
 // patience is how long a decision may wait for what will let it be made.
 const patience = time.Hour
+
+// decide decides, once content scanning has said its word about a message that
+// somebody may get. Our own reports are not scanned: nobody would learn what they
+// tell.
+func (p *Policy) decide(ctx context.Context, a *event.Accepted, ref event.ContentRef) (decision, error) {
+	d := decide(p.rules, p.registry(), a)
+	over := time.Since(a.At) >= patience
+	if p.scanners != nil && a.ReportOf == "" && len(d.refused) < len(a.Env.Recipients) && (over || len(d.later) == 0) {
+		f, err := p.scanners.Scan(ctx, a, func(ctx context.Context) (io.ReadCloser, error) { return p.bus.Open(ctx, a.QueueID, ref) })
+		if err != nil {
+			return d, err
+		}
+		p.metrics.scanned(f)
+		a.Facts.Scan, a.Facts.Scanner = f.Outcome, f.Scanner
+		d = decide(p.rules, p.registry(), a)
+		d.fields = f.Fields
+	}
+	switch {
+	case len(d.later) == 0:
+	case over:
+		d.endure(&a.Facts)
+	default:
+		return d, queue.Later(time.Minute, d.waiting.Reason)
+	}
+	return d, nil
+}
 
 // commit stores the decision. Where an earlier run did so already, that one
 // holds and is returned: its recipients may be on their way.
@@ -175,7 +230,7 @@ func acceptedRecord(a *event.Accepted, ref event.ContentRef, d decision) event.R
 		Message: &event.MessageRecord{
 			AcceptedAt: a.At, MessageID: a.MessageID, SubmissionID: a.SubmissionID, ReversePath: a.Env.ReversePath,
 			Size: a.Size, Class: d.verdict.Class, Device: d.device, Owner: d.owner,
-			Facts: a.Facts, Verdict: d.verdict, Revision: d.revision, Content: ref, ReportOf: a.ReportOf,
+			Facts: a.Facts, Verdict: d.verdict, Revision: d.revision, Content: ref, ReportOf: a.ReportOf, Quirks: a.Quirks,
 		},
 	}
 	for _, rcpt := range a.Env.Recipients {
@@ -191,9 +246,12 @@ func admitted(a *event.Accepted, ref event.ContentRef, d decision) *event.Admitt
 		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
 		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
 		Device: d.device, Owner: d.owner, ReportOf: a.ReportOf,
-		Refused: d.refused, Rule: d.verdict.Rule,
+		Refused: d.refused, Rule: d.verdict.Rule, Prepend: d.fields,
 	}
 	e.Env.Recipients = d.admitted
+	if len(d.held) > 0 {
+		e.Hold = &event.Hold{Recipients: d.held, Rule: d.holding.Rule, Reason: d.holding.Reason}
+	}
 	return e
 }
 
@@ -209,28 +267,52 @@ type decision struct {
 
 	admitted []mail.Recipient
 	later    []mail.Recipient // cannot be decided now
+	held     []mail.Recipient
 	refused  []event.RecipientRecord
+	// holding and waiting are the verdicts of those who are held, and who cannot
+	// be decided.
+	holding, waiting authz.Verdict
+	// fields are those that scanners add.
+	fields string
 }
+
+// endure ends the patience with what cannot be decided: what nobody looked
+// into is held, and nobody is refused for a doubt.
+func (d *decision) endure(f *authz.Facts) {
+	if f.Scan == authz.Hold || f.Scan == authz.Later {
+		d.holding = authz.Verdict{Outcome: authz.Hold, Rule: ruleContent, Reason: f.Scanner}
+		d.held = append(d.held, d.later...)
+	} else {
+		d.admitted = append(d.admitted, d.later...)
+	}
+	d.later = nil
+}
+
+// ruleContent is the rule that asks what scanning says.
+const ruleContent = "content"
 
 // decide asks authorization for each recipient. It does no I/O.
 func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decision {
 	d := decision{revision: reg.Revision}
 	facts := a.Facts
-	facts.Report = a.ReportOf != ""
+	facts.Report = facts.Report || a.ReportOf != ""
 	worst := -1
-	for _, rcpt := range a.Env.Recipients {
-		facts.Recipient = &rcpt.Address
+	for i, rcpt := range a.Env.Recipients {
+		facts.Recipient, facts.Recipients = &rcpt.Address, i
 		v := authz.Decide(rules, reg, &facts)
 		rank := 0
 		switch v.Outcome {
 		case authz.Admit:
 			d.admitted = append(d.admitted, rcpt)
 		case authz.Refuse:
-			rank = 2
+			rank = 3
 			d.refused = append(d.refused, event.RecipientRecord{Address: rcpt.Address, Original: rcpt.Original, Reply: v.Reply})
+		case authz.Hold:
+			rank = 2
+			d.held, d.holding = append(d.held, rcpt), v
 		default: // nobody is refused for what is only doubtful
 			rank = 1
-			d.later = append(d.later, rcpt)
+			d.later, d.waiting = append(d.later, rcpt), v
 		}
 		if rank > worst {
 			worst, d.verdict = rank, v

@@ -25,16 +25,19 @@ var client = netip.MustParseAddr("10.2.3.4")
 
 // known is a registry with the client as an active device of that scope.
 func known(scope registry.Scope) *registry.Snapshot {
-	return registry.NewSnapshot(7, []*registry.Device{{
-		Name: "prn.campus.test", Owner: "chem", Addresses: []netip.Prefix{netip.PrefixFrom(client, 32)},
+	return registry.NewSnapshot(7, registry.Entries{Domains: hosted, Devices: []*registry.Device{{
+		Name: "prn.campus.test", Owner: "chem", Addresses: registry.MustAddresses(client.String()),
 		Scope: scope, Class: mail.ClassAlert, State: registry.StateActive,
-	}}, nil)
+	}}})
 }
 
-var stranger = registry.NewSnapshot(8, nil, nil)
+var (
+	hosted   = []*registry.Domain{{Name: "campus.test"}}
+	stranger = registry.NewSnapshot(8, registry.Entries{Domains: hosted})
+)
 
 func rules() *authz.Rules {
-	return &authz.Rules{Hosted: map[string]bool{"campus.test": true}, FCrDNS: authz.Off}
+	return new(authz.Rules)
 }
 
 func path(address string) smtp.ForwardPath {
@@ -49,7 +52,8 @@ func path(address string) smtp.ForwardPath {
 func accepted(to ...string) *event.Accepted {
 	a := &event.Accepted{
 		At: time.Now().UTC(), Class: mail.ClassAlert, MessageID: "<1@prn>", SubmissionID: "t-1",
-		Facts: authz.Facts{Listener: "relay", Address: client, NameDoubt: true},
+		Facts:  authz.Facts{Listener: "relay", Address: client, NameDoubt: true},
+		Quirks: []event.Quirk{{Name: event.QuirkFrom}},
 	}
 	a.Env.ReversePath = smtp.ReversePath(path("prn@campus.test"))
 	a.Facts.ReversePath = a.Env.ReversePath
@@ -171,7 +175,7 @@ func TestAdmit(t *testing.T) {
 	rec := records[0]
 	if topics[0] != "ledger.policy.accepted" || rec.QueueID != e.QueueID || len(rec.Recipients) != 2 || rec.Recipients[0].Original != "as-written" ||
 		rec.Message.Facts.Address != client || rec.Message.Revision != 7 || rec.Message.Verdict.Rule != "registered" ||
-		rec.Message.Content != e.Content || rec.Message.Owner != "chem" || !rec.At.Equal(e.AcceptedAt) {
+		rec.Message.Content != e.Content || rec.Message.Owner != "chem" || len(rec.Message.Quirks) != 1 || !rec.At.Equal(e.AcceptedAt) {
 		t.Errorf("record %+v %+v on %s", rec, rec.Message, topics[0])
 	}
 }
@@ -190,7 +194,7 @@ func TestPartialRefusal(t *testing.T) {
 		t.Errorf("admitted %+v", events)
 	}
 	if strings.Join(topics, " ") != "ledger.policy.accepted ledger.policy.failed" || len(records[0].Recipients) != 3 || len(records[1].Recipients) != 2 ||
-		records[1].Reason != "registered" || records[1].Recipients[0].Reply.Code != 550 {
+		records[1].Reason != "scope" || records[1].Recipients[0].Reply.Code != 550 {
 		t.Errorf("records on %v", topics)
 	}
 	if len(reports) != 1 || subjects[0] != "report.failed" {
@@ -217,7 +221,7 @@ func TestRegistryBehind(t *testing.T) {
 	if records, _ := r.records(); len(records) != 0 {
 		t.Errorf("%d records", len(records))
 	}
-	r.reg = registry.NewSnapshot(a.Revision, known(registry.ScopeAnywhere).Devices(), nil)
+	r.reg = registry.NewSnapshot(a.Revision, known(registry.ScopeAnywhere).Entries())
 	r.handle(m)
 	if events, _ := r.admitted(); len(events) != 1 || len(events[0].Refused) != 0 {
 		t.Errorf("%+v", events)

@@ -7,7 +7,8 @@
 //
 // Guarantees: nothing leaves unsigned. A missing or unreadable key delays the
 // message, it neither loses nor bounces it. The content is read once and
-// never rewritten, so that a signature already on it survives byte for byte.
+// never rewritten, so that a signature already on it survives byte for byte: what
+// policy adds to the header goes before it, and is read with it.
 // Running twice stores each job once.
 //
 // The signatures are the relay domain's, RSA and Ed25519 side by side (RFC
@@ -22,7 +23,9 @@ package signer
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -98,7 +101,7 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 	}
 	defer content.Close()
 	started := time.Now()
-	fields, err := Sign(content, keys)
+	fields, err := Sign(io.MultiReader(strings.NewReader(a.Prepend), content), keys)
 	if err != nil {
 		s.metrics.errors.Inc()
 		return fmt.Errorf("sign %s: %w", a.QueueID, err)
@@ -112,7 +115,7 @@ func (s *Signer) Handle(ctx context.Context, m queue.Message) error {
 	if err := s.bus.Record(ctx, "", r); err != nil {
 		return err
 	}
-	return s.publish(ctx, jobs(a, fields))
+	return s.publish(ctx, jobs(a, fields+a.Prepend))
 }
 
 func (s *Signer) publish(ctx context.Context, jobs []event.Job) error {
@@ -155,7 +158,7 @@ func jobs(a *event.Admitted, prepend string) []event.Job {
 			env := a.Env
 			env.Recipients = nil
 			out = append(out, event.Job{
-				Schema: event.Schema, ID: string(a.QueueID) + "-" + strconv.Itoa(at), QueueID: a.QueueID,
+				Schema: event.Schema, ID: string(a.QueueID) + "-" + strconv.Itoa(a.First+at), QueueID: a.QueueID,
 				AcceptedAt: a.AcceptedAt, Class: a.Class, Destination: destination, Env: env,
 				MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: a.Content, Prepend: prepend,
 				Device: a.Device, Owner: a.Owner, Report: a.ReportOf, Drive: a.Drive,

@@ -1,86 +1,29 @@
 // Package authz decides who may send what to whom. It is one pure function,
-// [Decide], over recorded Facts, the configured Rules and a registry Snapshot:
-// no I/O, no clock of its own, no state. Ingress asks it at MAIL, RCPT and the
-// end of DATA, policy asks it again with authority, and the commands that
-// explain or try out a decision ask the same function.
+// [Decide], over recorded [Facts], the configured [Rules] and a registry
+// Snapshot: no I/O, no clock of its own, no state. Ingress asks it at MAIL, RCPT
+// and the end of DATA, policy asks it again with authority, and the commands
+// that explain, try out or replay a decision ask the same function.
 //
-// Order of the rules, the first that applies decides:
+// The rules stand in one table, in the order in which they apply (rules.go): the
+// first that refuses or admits decides; what another wants held, or tried again,
+// is held or tried again only if none refuses it. Those that an institution may want
+// or not have a [Mode]: one that observes is recorded in the verdict and passes
+// the question on. What no rule admits is refused.
 //
-//	sandbox          any loopback client to anyone (sandbox only)
-//	report           our own reports
-//	authentication   a submission listener needs an identity
-//	denied-network   no unauthenticated mail from these ranges
-//	sender           the reverse-path must be in a hosted domain
-//	registered       an active device within its scope
-//	fcrdns           a device known by address must have its name confirmed
-//	campus-to-hosted a campus address to a hosted domain
-//	not-registered   everything else is refused
+// Guarantees: Decide always answers, and always the same for the same
+// arguments. Mail for a domain that is not hosted is admitted only for a
+// registered device, for our own reports, and for loopback clients of a
+// sandbox. A further restriction never turns a refusal into an admission. A
+// fact that could not be found out never refuses: the answer is then [Later]. No
+// text of a reply tells more than the sender's own addresses, and none is longer
+// than maxText octets.
 package authz
 
 import (
-	"net/netip"
-	"strings"
-	"time"
-
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/smtp"
 )
-
-// Mode says what a rule does with what it finds.
-type Mode string
-
-// The modes of a rule.
-const (
-	Off     Mode = "off"
-	Observe Mode = "observe" // recorded, not applied
-	Enforce Mode = "enforce"
-)
-
-// Stage is the command that asks.
-type Stage string
-
-// The stages at which ingress asks, and the later ones.
-const (
-	StageMail   Stage = "mail"
-	StageRcpt   Stage = "rcpt"
-	StageData   Stage = "data"
-	StagePolicy Stage = "policy"
-)
-
-// Facts are what a decision rests on, recorded with it.
-type Facts struct {
-	// Listener is the name of the listener, Submission its mode.
-	Listener   string `json:"listener,omitempty"`
-	Submission bool   `json:"submission,omitempty"`
-	// Address is the client's, Name its forward-confirmed name. NameDoubt says
-	// that the DNS gave no answer, so that Name means nothing.
-	Address   netip.Addr `json:"address"`
-	Name      string     `json:"name,omitempty"`
-	NameDoubt bool       `json:"name_doubt,omitempty"`
-	Helo      string     `json:"helo,omitempty"`
-	// TLS is version and cipher suite; empty in clear.
-	TLS string `json:"tls,omitempty"`
-	// Identity is the authenticated credential.
-	Identity string `json:"identity,omitempty"`
-	// Report marks a report of our own bounce service.
-	Report      bool              `json:"report,omitempty"`
-	ReversePath smtp.ReversePath  `json:"reverse_path"`
-	Recipient   *smtp.ForwardPath `json:"recipient,omitempty"`
-	// HeaderFrom is every address of the From fields, known at the end of DATA.
-	HeaderFrom []string  `json:"header_from,omitempty"`
-	At         time.Time `json:"at,omitzero"`
-}
-
-// Rules are the configured part of a decision.
-type Rules struct {
-	Sandbox            bool
-	Hosted             map[string]bool // domain in lower case, exact
-	Campus, Denied     []netip.Prefix
-	HostedFromCampus   Mode
-	FCrDNS             Mode
-	SenderMustBeHosted Mode
-}
 
 // Outcome is what becomes of the mail.
 type Outcome string
@@ -88,7 +31,7 @@ type Outcome string
 // The outcomes of a decision.
 const (
 	Admit  Outcome = "admit"
-	Hold   Outcome = "hold"
+	Hold   Outcome = "hold" // accepted, and kept until a person or its turn releases it
 	Later  Outcome = "later"
 	Refuse Outcome = "refuse"
 )
@@ -114,17 +57,14 @@ type Verdict struct {
 // Admitted reports that the mail may pass.
 func (v Verdict) Admitted() bool { return v.Outcome == Admit }
 
+// Passes reports that ingress may take it: it is admitted, or will be held.
+func (v Verdict) Passes() bool { return v.Outcome == Admit || v.Outcome == Hold }
+
 // Decide applies the rules to the facts. At StageMail there is no recipient:
 // only what holds for every recipient is decided, and Admit means "go on".
 func Decide(rules *Rules, reg *registry.Snapshot, f *Facts) Verdict {
 	d := decision{rules: rules, reg: reg, facts: f}
-	if _, known := reg.Credential(f.Identity); f.Identity != "" && !known && !rules.Sandbox {
-		// A credential that was removed meanwhile authenticates nobody.
-		without := *f
-		without.Identity = ""
-		d.facts = &without
-	}
-	d.device = d.findDevice()
+	d.identify()
 	v := d.decide()
 	v.Observed = d.observed
 	if d.device != nil {
@@ -139,146 +79,91 @@ func Decide(rules *Rules, reg *registry.Snapshot, f *Facts) Verdict {
 	return v
 }
 
+// Sender is the device that the facts belong to, nil where nobody is known.
+func Sender(rules *Rules, reg *registry.Snapshot, f *Facts) *registry.Device {
+	d := decision{rules: rules, reg: reg, facts: f}
+	d.identify()
+	return d.device
+}
+
+// decision is one being made.
 type decision struct {
-	rules    *Rules
-	reg      *registry.Snapshot
-	facts    *Facts
-	device   *registry.Device
-	observed []string
+	rules *Rules
+	reg   *registry.Snapshot
+	facts *Facts
+	// identity is that of the facts, unless its credential is no more.
+	identity   string
+	credential *registry.Credential
+	device     *registry.Device
+	kinds      registry.Kinds // of the networks that the client's address is in
+	observed   []string
 }
 
-func (d *decision) findDevice() *registry.Device {
-	var found *registry.Device
-	if d.facts.Identity != "" {
-		found, _ = d.reg.ByCredential(d.facts.Identity)
-	} else if d.facts.Address.IsValid() {
-		found, _ = d.reg.ByAddress(d.facts.Address)
-	}
-	return found
-}
-
-func (d *decision) decide() Verdict {
+// identify finds the device that the facts belong to. A local credential that
+// was removed meanwhile authenticates nobody; who was vouched for by another
+// authority is somebody, and perhaps nobody we know.
+func (d *decision) identify() {
 	f := d.facts
-	switch {
-	case d.rules.Sandbox && f.Address.Unmap().IsLoopback():
-		return admit("sandbox", "loopback client of a sandbox")
-	case f.Report:
-		return admit("report", "our own report")
-	case f.Submission && f.Identity == "":
-		return refuse("authentication", smtp.ReplyAuthRequired, "submission listener without authentication")
-	case f.Identity == "" && contains(d.rules.Denied, f.Address):
-		return refuse("denied-network", denied("No mail is accepted from "+show(f.Address)+"."), "address in networks.deny")
-	}
-	if v, refused := d.sender(); refused {
-		return v
-	}
-	if f.Recipient == nil {
-		return admit("mail", "decided at RCPT")
-	}
-	return d.recipient()
-}
-
-// sender applies sender_must_be_hosted (W23). The null path is exempt.
-func (d *decision) sender() (Verdict, bool) {
-	from := d.facts.ReversePath
-	if from.IsNull() || d.rules.Hosted[from.Domain] {
-		return Verdict{}, false
-	}
-	if !d.applies("sender", d.rules.SenderMustBeHosted) {
-		return Verdict{}, false
-	}
-	return refuse("sender", denied("Sender domain "+from.Domain+" is not hosted here."), "reverse-path outside the hosted domains"), true
-}
-
-func (d *decision) recipient() Verdict {
-	f := d.facts
-	hosted := d.rules.Hosted[f.Recipient.Domain]
-	if dev := d.device; dev != nil {
-		switch {
-		case dev.State != registry.StateActive:
-			return refuse("registered", denied("Registration of "+show(f.Address)+" is "+string(dev.State)+"."),
-				"device "+dev.Name+" is "+string(dev.State))
-		case hosted || dev.Scope != registry.ScopeHosted:
-			return d.confirmed(dev, hosted)
-		}
-	}
-	if hosted && d.rules.HostedFromCampus != Off && contains(d.rules.Campus, f.Address) {
-		return admit("campus-to-hosted", "campus address to a hosted domain")
-	}
-	if d.device != nil {
-		return refuse("registered", denied("Registered for hosted domains only: "+show(f.Address)+"."), "scope of "+d.device.Name+" is hosted")
+	if f.Address.IsValid() {
+		d.kinds = d.reg.KindsOf(f.Address)
 	}
 	if f.Identity != "" {
-		return refuse("not-registered", denied("These credentials are not registered for this recipient."), "credential "+f.Identity+" belongs to no device")
-	}
-	return refuse("not-registered", denied("Not registered: "+show(f.Address)+"."), "no device has the address and no rule admits it")
-}
-
-// confirmed applies FCrDNS (P22, P23) to a device known by its address:
-// without the registered name it reaches hosted domains only.
-func (d *decision) confirmed(dev *registry.Device, hosted bool) Verdict {
-	f := d.facts
-	ok := admit("registered", "device "+dev.Name)
-	if f.Identity != "" || hosted || strings.EqualFold(f.Name, dev.Name) || d.ranged(dev) {
-		return ok
-	}
-	if !d.applies("fcrdns", d.rules.FCrDNS) {
-		return ok
-	}
-	if f.NameDoubt {
-		return Verdict{Outcome: Later, Rule: "fcrdns", Reason: "the DNS gave no answer for " + f.Address.String(),
-			Reply: smtp.Reply{Code: 451, Enhanced: "7.25", Text: "Name of " + show(f.Address) + " cannot be checked now."}}
-	}
-	return refuse("fcrdns", smtp.Reply{Code: 550, Enhanced: "7.25", Text: "DNS name of " + show(f.Address) + " is not the registered one."},
-		"forward-confirmed name is "+quote(f.Name)+", registered is "+dev.Name)
-}
-
-// ranged reports that the device has the address by a range, not singly.
-func (d *decision) ranged(dev *registry.Device) bool {
-	for _, p := range dev.Addresses {
-		if !p.IsSingleIP() && p.Contains(d.facts.Address.Unmap()) {
-			return true
+		d.credential, _ = d.reg.Credential(f.Identity)
+		if d.credential != nil {
+			d.device, _ = d.reg.Device(d.credential.Device)
+		}
+		if d.credential != nil || d.rules.Sandbox || f.outside() {
+			d.identity = f.Identity
+			return
 		}
 	}
-	return false
-}
-
-// applies reports that a rule that found something may refuse for it.
-func (d *decision) applies(rule string, m Mode) bool {
-	if m == Observe {
-		d.observed = append(d.observed, rule)
+	if f.Address.IsValid() {
+		d.device, _ = d.reg.ByAddress(f.Address)
 	}
-	return m == Enforce
 }
 
-func admit(rule, reason string) Verdict { return Verdict{Outcome: Admit, Rule: rule, Reason: reason} }
-
-func refuse(rule string, r smtp.Reply, reason string) Verdict {
-	return Verdict{Outcome: Refuse, Rule: rule, Reply: r, Reason: reason}
-}
-
-func denied(text string) smtp.Reply { return smtp.Reply{Code: 550, Enhanced: "7.1", Text: text} }
-
-func contains(list []netip.Prefix, a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	for _, p := range list {
-		if p.Contains(a) {
-			return true
+// decide asks one rule after the other. A refusal or an admission ends that; what
+// is to be held, or to come again, is so only if nothing refuses it.
+func (d *decision) decide() Verdict {
+	var kept Verdict
+	for i := range table {
+		r := &table[i]
+		if r.rcpt && d.facts.Recipient == nil {
+			continue
+		}
+		mode := Enforce
+		if r.mode != nil {
+			mode = r.mode(d.rules)
+		}
+		if mode == Off || mode == "" {
+			continue
+		}
+		v, applies := r.find(d)
+		if !applies {
+			continue
+		}
+		if mode == Observe && !v.Admitted() {
+			d.observed = append(d.observed, r.Name)
+			continue
+		}
+		v.Rule = r.Name
+		switch {
+		case v.Outcome == Refuse, v.Outcome == Admit && kept.Outcome == "":
+			return v
+		case v.Outcome == Admit:
+			return kept
+		case kept.Outcome != Later:
+			kept = v
 		}
 	}
-	return false
+	if kept.Outcome != "" {
+		return kept
+	}
+	return Verdict{Outcome: Admit, Rule: "mail", Reason: "decided at RCPT"}
 }
 
-func show(a netip.Addr) string {
-	if !a.IsValid() {
-		return "unknown"
-	}
-	return a.Unmap().WithZone("").String()
-}
+// hosted reports a recipient in a hosted domain.
+func (d *decision) hosted() bool { return d.reg.Hosted(d.facts.Recipient.Domain) }
 
-func quote(s string) string {
-	if s == "" {
-		return "missing"
-	}
-	return s
-}
+// beyond reports a recipient outside the hosted domains.
+func (d *decision) beyond() bool { return !d.hosted() }

@@ -10,27 +10,31 @@ import (
 
 var (
 	printer = &registry.Device{Name: "prn.campus.test", Owner: "chem", Scope: registry.ScopeAnywhere,
-		State: registry.StateActive, Addresses: []netip.Prefix{netip.MustParsePrefix("10.2.3.4/32")}}
+		State: registry.StateActive, Addresses: registry.MustAddresses("10.2.3.4/32")}
 	fleet = &registry.Device{Name: "fleet.campus.test", Scope: registry.ScopeAnywhere,
-		State: registry.StateActive, Addresses: []netip.Prefix{netip.MustParsePrefix("10.8.0.0/16")}}
+		State: registry.StateActive, Addresses: registry.MustAddresses("10.8.0.0/16")}
 	asleep = &registry.Device{Name: "old.campus.test", Scope: registry.ScopeAnywhere,
-		State: registry.StateSuspended, Addresses: []netip.Prefix{netip.MustParsePrefix("10.2.3.5/32")}}
+		State: registry.StateSuspended, Addresses: registry.MustAddresses("10.2.3.5/32")}
 	inward = &registry.Device{Name: "in.campus.test", Scope: registry.ScopeHosted,
-		State: registry.StateActive, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}}
+		State: registry.StateActive, Addresses: registry.MustAddresses("192.0.2.7/32")}
 	app = &registry.Device{Name: "app.campus.test", Scope: registry.ScopeAnywhere, State: registry.StateActive}
 
-	snapshot = registry.NewSnapshot(1, []*registry.Device{printer, fleet, asleep, inward, app},
-		[]*registry.Credential{{Name: "app", Device: "app.campus.test"}, {Name: "lost", Device: "gone.test"}})
+	snapshot = registry.NewSnapshot(1, entries())
 )
 
-func campusRules() *Rules {
-	return &Rules{
-		Hosted:           map[string]bool{"campus.test": true},
-		Campus:           []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-		Denied:           []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")},
-		HostedFromCampus: Enforce, FCrDNS: Off, SenderMustBeHosted: Off,
+func entries() registry.Entries {
+	return registry.Entries{
+		Devices:     []*registry.Device{printer, fleet, asleep, inward, app},
+		Credentials: []*registry.Credential{{Name: "app", Device: "app.campus.test"}, {Name: "lost", Device: "gone.test"}},
+		Domains:     []*registry.Domain{{Name: "campus.test"}},
+		Networks: []*registry.Network{
+			{Range: netip.MustParsePrefix("10.0.0.0/8"), Kind: registry.KindCampus},
+			{Range: netip.MustParsePrefix("10.9.0.0/16"), Kind: registry.KindDeny},
+		},
 	}
 }
+
+func campusRules() *Rules { return &Rules{HostedFromCampus: Enforce} }
 
 func TestDecide(t *testing.T) {
 	for _, tt := range []struct {
@@ -50,9 +54,9 @@ func TestDecide(t *testing.T) {
 		{name: "mapped address is the same address", from: "::ffff:10.2.3.4", rcpt: "a@inet.test", outcome: Admit, rule: "registered"},
 		{name: "registered to anywhere", from: "10.2.3.4", rcpt: "a@inet.test", outcome: Admit, rule: "registered"},
 		{name: "neighbour of a registered one", from: "10.2.3.6", rcpt: "a@inet.test", outcome: Refuse, rule: "not-registered"},
-		{name: "suspended to hosted", from: "10.2.3.5", rcpt: "a@campus.test", outcome: Refuse, rule: "registered"},
+		{name: "suspended to hosted", from: "10.2.3.5", rcpt: "a@campus.test", outcome: Refuse, rule: "device-state"},
 		{name: "hosted scope to hosted", from: "192.0.2.7", rcpt: "a@campus.test", outcome: Admit, rule: "registered"},
-		{name: "hosted scope to anywhere", from: "192.0.2.7", rcpt: "a@inet.test", outcome: Refuse, rule: "registered"},
+		{name: "hosted scope to anywhere", from: "192.0.2.7", rcpt: "a@inet.test", outcome: Refuse, rule: "scope"},
 		{name: "outside to hosted", from: "192.0.2.1", rcpt: "a@campus.test", outcome: Refuse, rule: "not-registered"},
 		{name: "denied range to hosted", from: "10.9.1.1", rcpt: "a@campus.test", outcome: Refuse, rule: "denied-network"},
 		{name: "denied range with credentials", from: "10.9.1.1", rcpt: "a@inet.test", facts: Facts{Identity: "app"}, outcome: Admit, rule: "registered"},
@@ -79,6 +83,11 @@ func TestDecide(t *testing.T) {
 			rules: func(r *Rules) { r.Sandbox = true }},
 		{name: "sandbox from elsewhere", from: "10.1.1.1", rcpt: "a@inet.test", outcome: Refuse, rule: "not-registered",
 			rules: func(r *Rules) { r.Sandbox = true }},
+		{name: "over a limit", from: "10.2.3.4", rcpt: "a@inet.test", facts: Facts{Over: []string{"messages_per_hour"}}, outcome: Hold, rule: "limit"},
+		{name: "over a limit, to hosted", from: "10.2.3.4", rcpt: "a@campus.test", facts: Facts{Over: []string{"messages_per_hour"}}, outcome: Admit, rule: "registered"},
+		{name: "over a limit, report", from: "10.2.3.4", rcpt: "a@inet.test", facts: Facts{Over: []string{"messages_per_hour"}, Report: true}, outcome: Admit, rule: "report"},
+		{name: "over a limit, unregistered", from: "10.1.1.1", rcpt: "a@campus.test", facts: Facts{Over: []string{"messages_per_hour"}}, outcome: Later, rule: "limit"},
+		{name: "over a limit, of no concern", from: "10.1.1.1", rcpt: "a@inet.test", facts: Facts{Over: []string{"messages_per_hour"}}, outcome: Refuse, rule: "not-registered"},
 		{name: "report", from: "127.0.0.1", rcpt: "a@inet.test", facts: Facts{Report: true}, outcome: Admit, rule: "report"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,11 +131,59 @@ func reverse(s string) smtp.ReversePath {
 	return smtp.ReversePath{Address: a}
 }
 
-func BenchmarkDecide(b *testing.B) {
-	rules := campusRules()
+// The sender that the relay puts in is allowed, wherever it is read from.
+func TestSenderByQuirk(t *testing.T) {
+	d := &registry.Device{
+		Name: "d.test", Addresses: registry.MustAddresses("10.2.3.4"), State: registry.StateActive, Scope: registry.ScopeAnywhere,
+		Senders: []string{"other@campus.test"}, Quirks: registry.Quirks{From: "Scan@Campus.test"},
+	}
+	reg := registry.NewSnapshot(1, registry.Entries{Devices: []*registry.Device{d}})
 	rcpt := smtp.ForwardPath{Address: smtp.Address{Local: "a", Domain: "inet.test"}}
-	f := &Facts{Address: netip.MustParseAddr("10.2.3.4"), Recipient: &rcpt}
-	for b.Loop() {
-		Decide(rules, snapshot, f)
+	for from, rule := range map[string]string{"Scan@campus.test": "registered", "other@campus.test": "registered", "scan@campus.test": "sender-allowed"} {
+		f := Facts{Address: netip.MustParseAddr("10.2.3.4"), ReversePath: reverse(from), HeaderFrom: []string{from}, Recipient: &rcpt}
+		if v := Decide(campusRules(), reg, &f); v.Rule != rule {
+			t.Errorf("%s: %s by %s", from, v.Outcome, v.Rule)
+		}
+		if f.ReversePath = (smtp.ReversePath{}); rule == "sender-allowed" {
+			if v := Decide(campusRules(), reg, &f); v.Rule != "header-from" {
+				t.Errorf("%s in the header: %s by %s", from, v.Outcome, v.Rule)
+			}
+		}
+	}
+}
+
+func TestSender(t *testing.T) {
+	for _, tt := range []struct{ from, identity, want string }{
+		{"10.2.3.4", "", printer.Name}, {"10.2.3.4", "app", app.Name}, {"192.0.2.1", "app", app.Name}, {"192.0.2.1", "", ""}, {"10.2.3.4", "removed", printer.Name},
+	} {
+		got := ""
+		if d := Sender(campusRules(), snapshot, &Facts{Address: netip.MustParseAddr(tt.from), Identity: tt.identity}); d != nil {
+			got = d.Name
+		}
+		if got != tt.want {
+			t.Errorf("%+v: %q", tt, got)
+		}
+	}
+}
+
+// A refusal says what was seen and what is open to the sender (W36, X13, X14).
+func TestTexts(t *testing.T) {
+	for _, c := range []struct {
+		from, want string
+		facts      Facts
+	}{
+		{"10.1.1.1", "Not registered: 10.1.1.1.", Facts{}},
+		{"192.0.2.1", "Not registered: 192.0.2.1. Log in on port 587.", Facts{}},
+		{"::ffff:192.0.2.1", "Not registered: 192.0.2.1. Log in on port 587.", Facts{}},
+		{"10.9.1.1", "Log in to send from 10.9.1.1.", Facts{}},
+		{"10.1.1.1", "Log in, or use port 25 from a registered address: 10.1.1.1.", Facts{Submission: true}},
+		{"10.2.3.4", "Message too big, 50 MB at most.", Facts{Size: 50_000_001}},
+		{"10.2.3.4", "Too many recipients, 100 at most.", Facts{Recipients: 100}},
+	} {
+		f := c.facts
+		f.Address, f.Recipient = netip.MustParseAddr(c.from), &smtp.ForwardPath{Address: smtp.Address{Local: "a", Domain: "inet.test"}}
+		if v := Decide(&Rules{MessageSize: 50_000_000, Recipients: 100}, snapshot, &f); v.Reply.Text != c.want {
+			t.Errorf("%s: %q, want %q", c.from, v.Reply.Text, c.want)
+		}
 	}
 }

@@ -90,8 +90,8 @@ type Filter struct {
 	Destination string   `json:"destination,omitempty"` // domain
 }
 
-// Trace is what the books know about a text: a QueueID, a Message-ID or an
-// address.
+// Trace is what the books know about a text: a QueueID, a Message-ID, an
+// address, the name of a device or the address of a client.
 type Trace struct {
 	AsOf time.Time `json:"as_of"`
 	// Behind is how many records of LEDGER the index had not read yet.
@@ -142,6 +142,11 @@ type Position struct {
 	Next      time.Time `json:"next,omitzero"`
 	Attempt   int       `json:"attempt,omitempty"`
 	LastReply string    `json:"last_reply,omitempty"`
+	// Rule and Reason say why it is held, and Decision what was decided about it
+	// and not carried out yet.
+	Rule     string          `json:"rule,omitempty"`
+	Reason   string          `json:"reason,omitempty"`
+	Decision *event.Decision `json:"decision,omitempty"`
 }
 
 // Place is a step of a message's way.
@@ -150,6 +155,7 @@ type Place string
 // The places, upstream first.
 const (
 	PlaceMail     Place = "mail"     // accepted, before policy
+	PlaceHeld     Place = "held"     // until somebody decides about it
 	PlaceAdmitted Place = "admitted" // before the signer
 	PlaceReady    Place = "ready"    // before or in an attempt
 	PlaceLater    Place = "later"    // deferred
@@ -248,11 +254,13 @@ type Status struct {
 	Seq  uint64 `json:"seq"`
 	Last uint64 `json:"last"`
 	// States counts recipients by state, as the ledger tells it.
-	States             map[string]int `json:"states"`
-	Messages           int            `json:"messages"`
-	PossibleDuplicates int            `json:"possible_duplicates"`
-	Conflicts          int            `json:"conflicts"`
-	Unreadable         int            `json:"unreadable"`
+	States   map[string]int `json:"states"`
+	Messages int            `json:"messages"`
+	// Held counts the queued recipients that wait for a decision.
+	Held               int `json:"held"`
+	PossibleDuplicates int `json:"possible_duplicates"`
+	Conflicts          int `json:"conflicts"`
+	Unreadable         int `json:"unreadable"`
 	// RolledBack says how LEDGER differs from what it was, if it does: nothing
 	// is sent, purged or driven then.
 	RolledBack string   `json:"rolled_back,omitempty"`

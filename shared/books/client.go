@@ -91,7 +91,7 @@ type TraceQuestion struct {
 }
 
 // Trace finds what became of a QueueID, a Message-ID, or the mail from and to
-// an address. It is ErrNotFound when the books do not know it.
+// an address, from a device or from the address of a client. It is ErrNotFound when the books do not know it.
 func (b *Books) Trace(ctx context.Context, text string) (*Trace, error) {
 	return one[Trace](ctx, b, QuestionTrace, TraceQuestion{Text: text})
 }

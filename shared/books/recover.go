@@ -98,6 +98,8 @@ const (
 	// ActionReport: it failed, and its report is not on the way; bounce is asked
 	// again.
 	ActionReport Action = "report"
+	// ActionHold: held, and no longer among what is; it is held again.
+	ActionHold Action = "hold"
 	// ActionDrive: accepted, no end, in no stream; it goes through the relay
 	// again.
 	ActionDrive Action = "drive"
@@ -111,7 +113,7 @@ const (
 )
 
 // Actions are all of them, in the order of a plan.
-var Actions = [...]Action{ActionEnter, ActionSettle, ActionReport, ActionDrive, ActionGone, ActionResume}
+var Actions = [...]Action{ActionEnter, ActionSettle, ActionReport, ActionHold, ActionDrive, ActionGone, ActionResume}
 
 // Moves reports an action that changes something.
 func (a Action) Moves() bool { return a != ActionGone && a != ActionResume }

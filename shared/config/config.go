@@ -22,8 +22,8 @@
 // Limits: the file is at most 16 MiB. Files that keys name (certificates,
 // keys, credentials) are not opened here; whoever uses them reports them.
 //
-// The keys are a contract with operators. This file and values.go are the
-// whole structure; docs/CONFIG.md is generated from them ([Document]), and
+// The keys are a contract with operators. This file, auth.go and values.go are
+// the whole structure; docs/CONFIG.md is generated from them ([Document]), and
 // [Template] is the same as a file to start from. The defaults themselves are
 // in defaults.go.
 package config
@@ -47,6 +47,7 @@ type Config struct {
 	Scan      Scan              `yaml:"scan"`
 	Auth      Auth              `yaml:"auth"`
 	Limits    Limits            `yaml:"limits"`
+	Lifecycle Lifecycle         `yaml:"lifecycle"`
 	DNS       DNS               `yaml:"dns"`
 	DKIM      DKIM              `yaml:"dkim"`
 	Delivery  Delivery          `yaml:"delivery"`
@@ -167,6 +168,13 @@ type Networks struct {
 	Campus []netip.Prefix `yaml:"campus"`
 	// Deny gets nothing without authentication.
 	Deny []netip.Prefix `yaml:"deny"`
+	// Workstations, DHCP and Residential are treated as deny, and named in the
+	// refusal's reason: end-user machines, address pools, homes.
+	Workstations []netip.Prefix `yaml:"workstations"`
+	// DHCP are pools of addresses that change hands.
+	DHCP []netip.Prefix `yaml:"dhcp"`
+	// Residential are homes and dormitories.
+	Residential []netip.Prefix `yaml:"residential"`
 	// NAT are ranges that stand for many machines.
 	NAT []netip.Prefix `yaml:"nat"`
 	// Cloud are ranges whose addresses change hands.
@@ -185,6 +193,8 @@ type Hosted struct {
 	Name string `yaml:"name"`
 	// Route is its next hop as in delivery.routes; empty means by MX.
 	Route string `yaml:"route"`
+	// Internal keeps it for internal owners: third parties may not send as it.
+	Internal bool `yaml:"internal"`
 }
 
 // Policy are the switches of authorization: off, observe, enforce; true and
@@ -198,41 +208,51 @@ type Policy struct {
 	// SenderMustBeHosted refuses reverse-paths outside the hosted domains; off
 	// still checks the syntax.
 	SenderMustBeHosted Mode `yaml:"sender_must_be_hosted"`
+	// SenderMustExist refuses reverse-paths without a mailbox.
+	SenderMustExist Mode `yaml:"sender_must_exist"`
+	// PersonalSender refuses reverse-paths that belong to a person.
+	PersonalSender Mode `yaml:"personal_sender"`
+	// FromField wants one From field with one address that its name does not
+	// disguise.
+	FromField Mode `yaml:"from_field"`
+	// MustAuthenticate wants an exemption of a device that shows only its address,
+	// for mail beyond the hosted domains.
+	MustAuthenticate Mode `yaml:"must_authenticate"`
+	// AddressLock holds every credential to the addresses of its device.
+	AddressLock Mode `yaml:"address_lock"`
+	// NAT wants authentication from networks.nat for mail beyond the hosted
+	// domains.
+	NAT Mode `yaml:"nat"`
+	// Cloud does so for networks.cloud.
+	Cloud Mode `yaml:"cloud"`
+	// Bulk refuses devices that are registered for newsletters, calls for
+	// participation and surveys.
+	Bulk Mode `yaml:"bulk"`
+	// SPF wants the SPF policy of a device's sender domains to include
+	// policy.spf_include; a request that fails it is not activated.
+	SPF Mode `yaml:"spf"`
+	// SPFInclude is the domain to be included, as _spf.relay.campus.test.
+	SPFInclude string `yaml:"spf_include"`
+	// HeloAmpersand refuses "&" in HELO and EHLO; off, it is shown as "?".
+	HeloAmpersand Mode `yaml:"helo_ampersand"`
 }
 
 // Scan names content scanners.
 type Scan struct {
-	// Rspamd is the URL of an rspamd worker.
+	// Rspamd is the URL of an rspamd worker. A password may be in its query:
+	// "?password=...".
 	Rspamd string `yaml:"rspamd"`
-	// Milter is the address of a milter.
+	// Milter is the address of a milter: inet:host:port, inet:port@host or
+	// unix:/path.
 	Milter string `yaml:"milter"`
-	// WhenDown says what becomes of mail while a scanner does not answer:
-	// admit, or later (delayed by the sender).
+	// OnReject says what becomes of mail that a scanner rejects: hold, until
+	// somebody decides, or refuse, with a report to its sender.
+	OnReject string `yaml:"on_reject"`
+	// WhenDown says what becomes of mail while a scanner does not answer: admit,
+	// later (tried again for an hour, then held) or hold.
 	WhenDown string `yaml:"when_down"`
-}
-
-// Auth names the authorities for AUTH.
-type Auth struct {
-	// Kerberos checks passwords against a realm. Default: none.
-	Kerberos *Kerberos `yaml:"kerberos"`
-	// LDAP checks passwords against a directory. Default: none.
-	LDAP *LDAP `yaml:"ldap"`
-	// Local checks the credentials of the registry.
-	Local bool `yaml:"local"`
-}
-
-// Kerberos is a realm whose principals may authenticate.
-type Kerberos struct {
-	// Realm in capitals.
-	Realm string `yaml:"realm"`
-	// Keytab is the file with the key of the service.
-	Keytab string `yaml:"keytab"`
-}
-
-// LDAP is a directory whose entries may authenticate.
-type LDAP struct {
-	// URL of the directory.
-	URL string `yaml:"url"`
+	// Timeout is how long a scanner has for a message.
+	Timeout Duration `yaml:"timeout"`
 }
 
 // Limits bound what is accepted. Limits per hour: none unless a device has one.
@@ -243,6 +263,18 @@ type Limits struct {
 	Recipients int `yaml:"recipients"`
 	// MessagesPerSession ends a session that has sent so many.
 	MessagesPerSession SessionLimit `yaml:"messages_per_session"`
+	// Unregistered bounds what each host sends by the hour that no device is
+	// registered for, or that authenticated as no device.
+	Unregistered HourLimit `yaml:"unregistered"`
+}
+
+// HourLimit is a limit by the hour of the clock, over all ingress instances; 0 is
+// none.
+type HourLimit struct {
+	// MessagesPerHour is how many messages.
+	MessagesPerHour int `yaml:"messages_per_hour"`
+	// RecipientsPerHour is how many recipients, of all messages.
+	RecipientsPerHour int `yaml:"recipients_per_hour"`
 }
 
 // SessionLimit is the number of messages in one session, by listener mode.
@@ -253,11 +285,44 @@ type SessionLimit struct {
 	Submission int `yaml:"submission"`
 }
 
+// Lifecycle is what becomes of registrations with time.
+type Lifecycle struct {
+	// UnusedNotice is how long a device sends nothing before its contacts are
+	// told; 0 leaves the unused alone.
+	UnusedNotice Duration `yaml:"unused_notice"`
+	// UnusedEnd is how long it sends nothing before its registration ends.
+	UnusedEnd Duration `yaml:"unused_end"`
+	// Attestation is how long an attestation holds; 0 is for ever.
+	Attestation Duration `yaml:"attestation"`
+	// Reports that come back for good suspend the device, so many after its
+	// contacts were told; 0 suspends nobody.
+	Reports int `yaml:"reports"`
+	// ReportsWithin is the time in which they count.
+	ReportsWithin Duration `yaml:"reports_within"`
+	// ReportsMost devices are suspended for that in an hour; more is an alarm, and
+	// suspends nobody.
+	ReportsMost int `yaml:"reports_most"`
+	// Probe looks daily whether a mail server answers at port 25 of a registered
+	// address, and shows that to approvers.
+	Probe bool `yaml:"probe"`
+	// NoticeGroup is the group that the contacts of active devices join. Empty:
+	// none.
+	NoticeGroup string `yaml:"notice_group"`
+}
+
 // DNS names the resolver.
 type DNS struct {
 	// Resolver is host:port of a validating resolver on loopback. Empty: the
 	// system's.
 	Resolver string `yaml:"resolver"`
+}
+
+// Servers is the resolver as a list; nil is the system's.
+func (d DNS) Servers() []string {
+	if d.Resolver == "" {
+		return nil
+	}
+	return []string{d.Resolver}
 }
 
 // DKIM is the relay's own signature (RFC 6376).

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -15,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/postrider/postrider/shared/registry"
 )
 
 // decoder sets a Config from the syntax tree of a file. It goes on after a
@@ -106,7 +109,7 @@ func (d *decoder) value(path string, node ast.Node, v reflect.Value) {
 		d.scalar(path, node.(ast.ScalarNode), v)
 	case v.Kind() == reflect.Slice:
 		d.list(path, node, v)
-	case v.Kind() == reflect.Struct && !(readsText && isNetwork(v)):
+	case v.Kind() == reflect.Struct && !(readsText && isOneWord(v)):
 		d.mapping(path, node, v)
 	default:
 		d.add(path, node.GetToken(), "this is %s where %s is expected", describe(node), expected(v))
@@ -194,13 +197,15 @@ func (d *decoder) scalar(path string, node ast.ScalarNode, v reflect.Value) {
 		*to, err = parseNetwork(text)
 	case *netip.Addr:
 		*to, err = parseAddr(text)
+	case *time.Time:
+		*to, err = parseDate(text)
 	case encoding.TextUnmarshaler:
 		err = to.UnmarshalText([]byte(text))
 	default:
 		switch v.Kind() {
 		case reflect.Bool:
 			err = setBool(v, text)
-		case reflect.Int:
+		case reflect.Int, reflect.Int64:
 			err = setInt(v, text)
 		default:
 			if node.Type() == ast.BoolType {
@@ -212,6 +217,18 @@ func (d *decoder) scalar(path string, node ast.ScalarNode, v reflect.Value) {
 	if err != nil {
 		d.add(path, tk, "%v", err)
 	}
+}
+
+// parseDate reads a day, or a time of RFC 3339. A day ends at its end.
+func parseDate(text string) (time.Time, error) {
+	if t, err := time.Parse(time.DateOnly, text); err == nil {
+		return t.AddDate(0, 0, 1), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("%s is not a date (examples: 2027-06-30, 2027-06-30T12:00:00Z)", quote(text))
+	}
+	return t, nil
 }
 
 func setBool(v reflect.Value, text string) error {
@@ -316,9 +333,10 @@ func textOf(n ast.ScalarNode) string {
 	return n.GetToken().Value
 }
 
-func isNetwork(v reflect.Value) bool {
+// isOneWord reports a struct that is written as one word.
+func isOneWord(v reflect.Value) bool {
 	switch v.Interface().(type) {
-	case netip.Prefix, netip.Addr:
+	case netip.Prefix, netip.Addr, registry.Address, time.Time:
 		return true
 	}
 	return false
@@ -340,7 +358,7 @@ func expected(v reflect.Value) string {
 	switch {
 	case v.Kind() == reflect.Slice:
 		return "a list"
-	case isNetwork(v) || v.Kind() != reflect.Struct:
+	case isOneWord(v) || v.Kind() != reflect.Struct:
 		return "a single value"
 	}
 	return "a mapping (" + strings.Join(keysOf(v.Type()), ", ") + ")"

@@ -18,16 +18,21 @@ import (
 func Defaults() *Config {
 	const day = Duration(24 * time.Hour)
 	const minute = Duration(time.Minute)
+	const on, off = Mode(authz.Enforce), Mode(authz.Off)
 	c := &Config{
-		Relay:  Relay{Hostname: machineName(), Data: "/var/lib/postrider"},
-		Policy: Policy{HostedFromCampus: Mode(authz.Enforce), FCrDNS: Mode(authz.Off), SenderMustBeHosted: Mode(authz.Off)},
-		Scan:   Scan{WhenDown: "admit"},
-		Auth:   Auth{Local: true},
+		Relay: Relay{Hostname: machineName(), Data: "/var/lib/postrider"},
+		Policy: Policy{
+			HostedFromCampus: on, FCrDNS: off, SenderMustBeHosted: off, SenderMustExist: off, PersonalSender: off,
+			FromField: Mode(authz.Observe), MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, HeloAmpersand: off,
+		},
+		Scan: Scan{OnReject: "hold", WhenDown: "admit", Timeout: Duration(30 * time.Second)},
+		Auth: Auth{Local: true},
 		Limits: Limits{
 			MessageSize:        50_000_000,
 			Recipients:         1000,
 			MessagesPerSession: SessionLimit{Relay: 1000, Submission: 100},
 		},
+		Lifecycle: Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5},
 		Delivery: Delivery{
 			Connections: 20,
 			MXPort:      25,
@@ -74,6 +79,8 @@ func (f *TLSFloor) setDefaults() { f.Minimum, f.Ciphers = "1.2", CiphersDefault 
 
 func (l *ConnectionLimit) setDefaults() { l.Connections, l.PerAddress = 2000, 100 }
 
+func (l *LDAP) setDefaults() { l.Filter, l.Identity = "(uid=%s)", "uid" }
+
 func (r *RequireTLS) setDefaults() { r.Level = TLSVerify }
 
 // complete fills in what follows from other values, and brings names to the
@@ -86,6 +93,9 @@ func (c *Config) complete() {
 		c.DKIM.Domain = c.Relay.Hostname
 	}
 	canonical(&c.DKIM.Domain)
+	if k := c.Auth.Kerberos; k != nil && k.Service == "" {
+		k.Service = "smtp/" + c.Relay.Hostname
+	}
 	c.completeListeners()
 	for i := range c.Domains.Hosted {
 		canonical(&c.Domains.Hosted[i].Name)

@@ -8,11 +8,15 @@ import (
 	"go/token"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/postrider/postrider/shared/registry"
 )
 
-//go:embed config.go values.go
+//go:embed config.go auth.go values.go
 var source embed.FS
 
 // Document is docs/CONFIG.md: every key with type, default and meaning, taken
@@ -61,7 +65,7 @@ type document struct {
 func (d *document) section(key string, field reflect.StructField, v reflect.Value) {
 	about := d.notes["Config"].fields[field.Name]
 	if about == "" {
-		about = d.notes[element(v.Type()).Name()].about
+		about = d.notes[noteOf(element(v.Type()))].about
 	}
 	fmt.Fprintf(d, "\n## %s\n\n%s\n\n| key | type | default | meaning |\n|---|---|---|---|\n", key, about)
 	if v.Kind() == reflect.Slice {
@@ -81,7 +85,7 @@ func (d *document) fields(path string, v reflect.Value) {
 		}
 		at, value := member(path, key), v.Field(i)
 		below := element(field.Type)
-		isMapping := below.Kind() == reflect.Struct && !isNetwork(reflect.Zero(below))
+		isMapping := below.Kind() == reflect.Struct && !isOneWord(reflect.Zero(below))
 		if !isMapping || value.Kind() != reflect.Struct {
 			d.row(at, value, d.meaning(v.Type(), field))
 		}
@@ -122,25 +126,21 @@ func (d *document) row(path string, v reflect.Value, meaning string) {
 // meaning is the comment of a field, which begins with the key and not with
 // the name in Go.
 func (d *document) meaning(of reflect.Type, field reflect.StructField) string {
-	comment := d.notes[of.Name()].fields[field.Name]
-	if of.Name() == "Device" {
-		comment = deviceKeys[keyOf(field)]
-	}
+	comment := d.notes[noteOf(of)].fields[field.Name]
 	if rest, ok := strings.CutPrefix(comment, field.Name+" "); ok {
 		return "`" + keyOf(field) + "` " + rest
 	}
 	return comment
 }
 
-// deviceKeys are the keys of registry.Device, whose source is elsewhere.
-var deviceKeys = map[string]string{
-	"name":      "Name is the fully qualified domain name.",
-	"owner":     "Owner is a unit, not a person.",
-	"contacts":  "Contacts are the e-mail addresses that hear about trouble, the main one first.",
-	"addresses": "Addresses are the networks it sends from; empty means by credential only.",
-	"scope":     "Scope is where it may send to: anywhere, or hosted for the hosted domains only. Default: `anywhere`.",
-	"class":     "Class selects lane and lifetime: alert, scan, application or default. Default: `default`.",
-	"state":     "State is requested, approved, active, suspended or retired; only an active one may send. Default: `active`.",
+// registryNotes is before the names of types that are in package registry.
+const registryNotes = "registry."
+
+func noteOf(t reflect.Type) string {
+	if t.PkgPath() == reflect.TypeFor[registry.Device]().PkgPath() {
+		return registryNotes + t.Name()
+	}
+	return t.Name()
 }
 
 func (d *document) typeName(t reflect.Type) string {
@@ -151,8 +151,10 @@ func (d *document) typeName(t reflect.Type) string {
 		return "size"
 	case reflect.TypeFor[Mode]():
 		return "off, observe, enforce"
-	case reflect.TypeFor[netip.Prefix]():
+	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[registry.Address]():
 		return "network"
+	case reflect.TypeFor[time.Time]():
+		return "date"
 	case reflect.TypeFor[netip.Addr]():
 		return "IP address"
 	}
@@ -163,10 +165,10 @@ func (d *document) typeName(t reflect.Type) string {
 		return "mapping"
 	case reflect.Bool:
 		return "true, false"
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return "number"
 	}
-	if words := d.notes[t.Name()].words; len(words) > 0 {
+	if words := d.notes[noteOf(t)].words; len(words) > 0 {
 		return strings.Join(words, ", ")
 	}
 	return "text"
@@ -210,36 +212,48 @@ func (d *document) unavailable() {
 // readNotes reads the comments of the source that is compiled in.
 func readNotes() map[string]note {
 	notes := map[string]note{}
-	for _, name := range []string{"config.go", "values.go"} {
-		text, err := source.ReadFile(name)
-		if err != nil {
-			continue // embedded above
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments)
+	for _, s := range sources() {
+		file, err := parser.ParseFile(token.NewFileSet(), s.name, s.text, parser.ParseComments)
 		if err != nil {
 			continue // it was compiled
 		}
 		for _, decl := range file.Decls {
 			if g, ok := decl.(*ast.GenDecl); ok {
-				readDeclaration(notes, g)
+				readDeclaration(notes, s.prefix, g)
 			}
 		}
 	}
 	return notes
 }
 
-func readDeclaration(notes map[string]note, g *ast.GenDecl) {
+// sourceFile is one with the comments of types; their names get the prefix.
+type sourceFile struct{ prefix, name, text string }
+
+func sources() []sourceFile {
+	out := []sourceFile{{registryNotes, "device.go", registry.Source}}
+	for _, name := range []string{"config.go", "auth.go", "values.go"} {
+		if text, err := source.ReadFile(name); err == nil { // embedded above
+			out = append(out, sourceFile{"", name, string(text)})
+		}
+	}
+	return out
+}
+
+func readDeclaration(notes map[string]note, prefix string, g *ast.GenDecl) {
 	for _, spec := range g.Specs {
 		switch spec := spec.(type) {
 		case *ast.TypeSpec:
-			n := notes[spec.Name.Name]
+			n := notes[prefix+spec.Name.Name]
 			n.about, n.fields = firstParagraph(g.Doc), map[string]string{}
 			if s, ok := spec.Type.(*ast.StructType); ok {
 				for _, f := range s.Fields.List {
+					if len(f.Names) == 0 {
+						continue
+					}
 					n.fields[f.Names[0].Name] = strings.TrimSpace(oneLine(f.Doc) + " " + oneLine(f.Comment))
 				}
 			}
-			notes[spec.Name.Name] = n
+			notes[prefix+spec.Name.Name] = n
 		case *ast.ValueSpec:
 			of, named := spec.Type.(*ast.Ident)
 			if !named || len(spec.Values) != 1 {
@@ -247,9 +261,9 @@ func readDeclaration(notes map[string]note, g *ast.GenDecl) {
 			}
 			if literal, ok := spec.Values[0].(*ast.BasicLit); ok {
 				word, _ := strconv.Unquote(literal.Value)
-				n := notes[of.Name]
+				n := notes[prefix+of.Name]
 				n.words = append(n.words, word)
-				notes[of.Name] = n
+				notes[prefix+of.Name] = n
 			}
 		}
 	}
@@ -260,4 +274,10 @@ func firstParagraph(c *ast.CommentGroup) string {
 	return strings.Join(strings.Fields(first), " ")
 }
 
-func oneLine(c *ast.CommentGroup) string { return strings.Join(strings.Fields(c.Text()), " ") }
+// oneLine is a comment without the numbers of requirements, which mean nothing
+// to whom configures.
+func oneLine(c *ast.CommentGroup) string {
+	return numbers.ReplaceAllString(strings.Join(strings.Fields(c.Text()), " "), "")
+}
+
+var numbers = regexp.MustCompile(` \([PWSMX][0-9]+(, [PWSMX][0-9]+)*\)`)

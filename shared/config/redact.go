@@ -54,7 +54,10 @@ func (s Scan) String() string {
 func (s Scan) GoString() string { return s.String() }
 
 // String is for logs and shows no credential.
-func (l LDAP) String() string { return fmt.Sprintf("{URL:%s}", hideUser(l.URL)) }
+func (l LDAP) String() string {
+	type plain LDAP
+	return fmt.Sprintf("%+v", plain(l.redacted()))
+}
 
 // GoString keeps %#v from showing more than String.
 func (l LDAP) GoString() string { return l.String() }
@@ -63,7 +66,8 @@ func (c Config) redacted() Config {
 	c.Bus = c.Bus.redacted()
 	c.Scan = c.Scan.redacted()
 	if c.Auth.LDAP != nil {
-		c.Auth.LDAP = &LDAP{URL: hideUser(c.Auth.LDAP.URL)}
+		ldap := c.Auth.LDAP.redacted()
+		c.Auth.LDAP = &ldap
 	}
 	c.Delivery.Routes = slices.Clone(c.Delivery.Routes)
 	for i, r := range c.Delivery.Routes {
@@ -81,6 +85,15 @@ func (b Bus) redacted() Bus {
 	b.Credentials = hideCredentials(b.Credentials)
 	b.SystemCredentials = hideCredentials(b.SystemCredentials)
 	return b
+}
+
+func (l LDAP) redacted() LDAP {
+	servers := l.Servers()
+	for i := range servers {
+		servers[i] = hideUser(servers[i])
+	}
+	l.URL = strings.Join(servers, ",")
+	return l
 }
 
 func (r Route) redacted() Route {

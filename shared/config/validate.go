@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/mail"
 )
 
 // Bounds of what may be configured.
 const (
-	maxMessageSize = 150_000_000 // octets
-	maxListed      = 1 << 20     // connections, recipients, messages: more is a mistake
+	maxMessageSize = mail.MaxMessage // octets
+	maxListed      = 1 << 20         // connections, recipients, messages: more is a mistake
 )
 
 // Validate completes a Config that a program made and checks it. Its error is
@@ -40,6 +41,7 @@ func (c *Config) problems() Problems {
 	k.hosted()
 	k.devices()
 	k.switches()
+	k.auth()
 	k.limits()
 	k.dkim()
 	k.requireTLS()
@@ -233,10 +235,22 @@ func (k *checker) switches() {
 	mode := func(path string, m Mode) {
 		k.oneOf(path, string(m), string(authz.Off), string(authz.Observe), string(authz.Enforce))
 	}
-	mode("policy.hosted_from_campus", k.Policy.HostedFromCampus)
-	mode("policy.fcrdns", k.Policy.FCrDNS)
-	mode("policy.sender_must_be_hosted", k.Policy.SenderMustBeHosted)
-	k.oneOf("scan.when_down", k.Scan.WhenDown, "admit", "later")
+	p := &k.Policy
+	for _, s := range []struct {
+		key  string
+		mode Mode
+	}{
+		{"hosted_from_campus", p.HostedFromCampus}, {"fcrdns", p.FCrDNS}, {"sender_must_be_hosted", p.SenderMustBeHosted},
+		{"sender_must_exist", p.SenderMustExist}, {"personal_sender", p.PersonalSender}, {"from_field", p.FromField},
+		{"must_authenticate", p.MustAuthenticate}, {"address_lock", p.AddressLock}, {"nat", p.NAT}, {"cloud", p.Cloud},
+		{"bulk", p.Bulk}, {"spf", p.SPF}, {"helo_ampersand", p.HeloAmpersand},
+	} {
+		mode("policy."+s.key, s.mode)
+	}
+	if p.SPF != Mode(authz.Off) && p.SPFInclude == "" {
+		k.bad("policy.spf_include", "policy.spf is %s and needs the domain to be included (example: _spf.relay.campus.test)", p.SPF)
+	}
+	k.checkScan()
 	if h := k.Ledger.TokenHeader; h != "" && !isFieldName(h) {
 		k.bad("ledger.token_header", "%s is not the name of a header field", quote(h))
 	}
@@ -259,6 +273,13 @@ func (k *checker) limits() {
 	k.within("limits.recipients", k.Limits.Recipients, 1, maxListed)
 	k.within("limits.messages_per_session.relay", k.Limits.MessagesPerSession.Relay, 1, maxListed)
 	k.within("limits.messages_per_session.submission", k.Limits.MessagesPerSession.Submission, 1, maxListed)
+	if l := k.Lifecycle; (l.UnusedNotice == 0) != (l.UnusedEnd == 0) || l.UnusedEnd < l.UnusedNotice {
+		k.bad("lifecycle.unused_end", "%v does not follow lifecycle.unused_notice (%v); both are 0, or the notice comes first", l.UnusedEnd, l.UnusedNotice)
+	}
+	k.within("lifecycle.reports", k.Lifecycle.Reports, 0, maxListed)
+	k.within("lifecycle.reports_most", k.Lifecycle.ReportsMost, 0, maxListed)
+	k.within("limits.unregistered.messages_per_hour", k.Limits.Unregistered.MessagesPerHour, 0, maxListed)
+	k.within("limits.unregistered.recipients_per_hour", k.Limits.Unregistered.RecipientsPerHour, 0, maxListed)
 	if k.Retention.Ledger < Duration(24*time.Hour) {
 		k.bad("retention.ledger", "%v is too short; the books are kept for at least 1d", k.Retention.Ledger)
 	}

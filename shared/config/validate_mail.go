@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-
-	"github.com/postrider/postrider/shared/mail"
-	"github.com/postrider/postrider/shared/registry"
-	"github.com/postrider/postrider/shared/smtp"
 )
 
 // The checks of who may send and of how mail goes out.
@@ -17,30 +13,15 @@ func (k *checker) devices() {
 	for i, d := range k.Devices {
 		path := item("devices", i)
 		k.deviceName(member(path, "name"), d.Name, names)
-		for j, contact := range d.Contacts {
-			if _, err := smtp.ParseAddress(contact); err != nil {
-				k.bad(item(member(path, "contacts"), j), "%s is not an e-mail address", quote(contact))
-			}
+		for _, f := range d.Check() {
+			k.bad(member(path, f.Field), "%s", f.Text)
 		}
-		for j, p := range d.Addresses {
-			at := item(member(path, "addresses"), j)
-			if !p.IsValid() {
-				k.bad(at, "a network is needed (example: 10.2.3.4)")
-				continue
+		for j, a := range d.Addresses {
+			if other, taken := ranges[a.Range]; taken && other != path {
+				k.bad(item(member(path, "addresses"), j), "%q is an address of %s already", a.Range, other)
 			}
-			if p.Bits() == 0 {
-				k.bad(at, "%q is every address and would make an open relay; name the addresses of the device", p)
-			}
-			if other, taken := ranges[p]; taken {
-				k.bad(at, "%q is an address of %s already", p, other)
-			}
-			ranges[p] = path
+			ranges[a.Range] = path
 		}
-		k.oneOf(member(path, "scope"), string(d.Scope), string(registry.ScopeHosted), string(registry.ScopeAnywhere))
-		k.oneOf(member(path, "class"), string(d.Class), string(mail.ClassAlert), string(mail.ClassScan),
-			string(mail.ClassApplication), string(mail.ClassDefault))
-		k.oneOf(member(path, "state"), string(d.State), string(registry.StateRequested), string(registry.StateApproved),
-			string(registry.StateActive), string(registry.StateSuspended), string(registry.StateRetired))
 	}
 }
 

@@ -84,13 +84,14 @@ func TestCredentialsAreHidden(t *testing.T) {
 relay: {hostname: relay.campus.test}
 bus: {url: "nats://relay:hunter2@a.test,nats://hunter2@b.test", credentials: "relay:hunter2", system_credentials: SUAhunter2}
 scan: {rspamd: "http://127.0.0.1:11333/?password=hunter2"}
-auth: {ldap: {url: "ldaps://cn=relay:hunter2@ldap.test"}}
+auth: {ldap: {url: "ldaps://ldap.test", base: "dc=test"}}
 delivery: {routes: [{domain: a.test, to: "smtp://mx.a.test", credentials: "relay:hunter2"},
                     {domain: b.test, to: "smtp://mx.b.test", credentials: /etc/postrider/b}]}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Auth.LDAP.URL = "ldaps://cn=relay:hunter2@ldap.test" // no file may have it there
 	for _, value := range []any{c, *c, c.Bus, &c.Bus, c.Scan, c.Auth, c.Auth.LDAP, c.Delivery, c.Delivery.Routes, c.Warnings()} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
 			if text := fmt.Sprintf(verb, value); strings.Contains(text, "hunter2") {

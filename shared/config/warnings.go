@@ -1,11 +1,14 @@
 package config
 
 import (
+	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/registry"
 )
 
 // Warnings are what an operator should know about a valid configuration, in
@@ -37,26 +40,8 @@ type caution struct {
 // release that brings a feature deletes its row.
 func unavailable() []caution {
 	return []caution{
-		{"scan.rspamd", "this release does not scan content; mail is admitted unscanned", func(c *Config) []string {
-			return when(c.Scan.Rspamd != "", "scan.rspamd")
-		}},
-		{"scan.milter", "this release does not scan content; mail is admitted unscanned", func(c *Config) []string {
-			return when(c.Scan.Milter != "", "scan.milter")
-		}},
-		{"auth.kerberos", "this release does not ask Kerberos; only credentials of the registry can authenticate", func(c *Config) []string {
-			return when(c.Auth.Kerberos != nil, "auth.kerberos")
-		}},
-		{"auth.ldap", "this release does not ask LDAP; only credentials of the registry can authenticate", func(c *Config) []string {
-			return when(c.Auth.LDAP != nil, "auth.ldap")
-		}},
 		{"delivery.require_tls[].level: dane", "mail for this domain is delayed: DANE is not available in this release", func(c *Config) []string {
 			return each("delivery.require_tls", c.Delivery.RequireTLS, "level", func(r RequireTLS) bool { return r.Level == TLSDANE })
-		}},
-		{"networks.nat", "this release makes no difference for these ranges", func(c *Config) []string {
-			return when(len(c.Networks.NAT) > 0, "networks.nat")
-		}},
-		{"networks.cloud", "this release makes no difference for these ranges", func(c *Config) []string {
-			return when(len(c.Networks.Cloud) > 0, "networks.cloud")
 		}},
 		{"listeners[].proxy_protocol_from", "this release does not read PROXY headers; clients behind the balancer all have its address, and are refused unless it is registered", func(c *Config) []string {
 			return each("listeners", c.Listeners, "proxy_protocol_from", func(l Listener) bool { return len(l.ProxyProtocolFrom) > 0 })
@@ -72,6 +57,15 @@ func unavailable() []caution {
 		}},
 		{"delivery.source_addresses", "this release does not choose the address to send from; the system does", func(c *Config) []string {
 			return when(len(c.Delivery.SourceAddresses) > 0, "delivery.source_addresses")
+		}},
+		{"policy.personal_sender", "this release does not know which addresses are personal; no sender is refused for it", func(c *Config) []string {
+			return when(c.Policy.PersonalSender != Mode(authz.Off), "policy.personal_sender")
+		}},
+		{"devices[].quirks.legacy_tls", "this release has the TLS versions of the listener for every device", func(c *Config) []string {
+			return each("devices", c.Devices, "quirks.legacy_tls", func(d registry.Device) bool { return d.Quirks.LegacyTLS })
+		}},
+		{"devices[].phi", "this release makes no difference for this device; name its destinations in delivery.require_tls", func(c *Config) []string {
+			return each("devices", c.Devices, "phi", func(d registry.Device) bool { return d.PHI })
 		}},
 		{"console.address", "this release has no web console; nothing listens there", func(c *Config) []string {
 			return when(c.Console.Address != "" && c.Console.Address != Defaults().Console.Address, "console.address")
@@ -96,9 +90,18 @@ func doubtful() []caution {
 		}},
 		{"", "a range this wide is hardly a device; each of its addresses may send what the device may", func(c *Config) (paths []string) {
 			for i, d := range c.Devices {
-				paths = append(paths, entries(member(item("devices", i), "addresses"), d.Addresses, wide)...)
+				paths = append(paths, entries(member(item("devices", i), "addresses"), d.Addresses, func(a registry.Address) bool { return wide(a.Range) })...)
 			}
 			return paths
+		}},
+		{"", "this scanner is not on this machine, and sees the mail in clear on the way", func(c *Config) []string {
+			u, err := url.Parse(c.Scan.Rspamd)
+			return when(err == nil && u.Scheme == "http" && !loopback(u.Hostname()), "scan.rspamd")
+		}},
+		{"", "this scanner is not on this machine, and sees the mail in clear on the way", func(c *Config) []string {
+			network, address, err := MilterAddress(c.Scan.Milter)
+			host, _, _ := net.SplitHostPort(address)
+			return when(err == nil && network == "tcp" && !loopback(host), "scan.milter")
 		}},
 		{"", "no domain is hosted: every sender but the null reverse-path is refused", func(c *Config) []string {
 			return when(c.Policy.SenderMustBeHosted == Mode(authz.Enforce) && len(c.Domains.Hosted) == 0, "policy.sender_must_be_hosted")
@@ -124,10 +127,15 @@ func doubtful() []caution {
 		}},
 		{"", "answers of a resolver that is not on loopback can be forged on the way", func(c *Config) []string {
 			host, _, err := splitHostPort(c.DNS.Resolver)
-			addr, bad := netip.ParseAddr(host)
-			return when(err == nil && host != "localhost" && (bad != nil || !addr.IsLoopback()), "dns.resolver")
+			return when(err == nil && !loopback(host), "dns.resolver")
 		}},
 	}
+}
+
+// loopback reports a host that is this one.
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 // wide reports ranges larger than any registry has given to one institution.

@@ -3,6 +3,8 @@
 //
 //	Accepted   ingress  → MAIL      a message, after its content
 //	Admitted   policy   → ADMITTED  may be sent; a reference to the content
+//	Held       policy   → HELD      kept until somebody decides about it
+//	Decision   anybody  → HELD      what is to become of it
 //	Job        signer   → DELIVER   one destination of a message
 //	Failure    delivery → REPORT    recipients that need a report
 //	Record     all      → LEDGER    what became of whom
@@ -55,6 +57,8 @@ type Accepted struct {
 	Revision uint64      `json:"registry_revision,omitempty"`
 	// ReportOf is the message that this one reports about, if it does.
 	ReportOf mail.QueueID `json:"report_of,omitempty"`
+	// Quirks are what was done to it for its device.
+	Quirks []Quirk `json:"quirks,omitempty"`
 }
 
 // Ref is where the content lies of a message that was stored there.
@@ -92,6 +96,14 @@ type Admitted struct {
 	// Refused are the recipients that get a report instead, by Rule.
 	Refused []RecipientRecord `json:"refused,omitempty"`
 	Rule    string            `json:"rule,omitempty"`
+	// Hold are the recipients that are held, if any.
+	Hold *Hold `json:"hold,omitempty"`
+	// Prepend are complete header fields with CRLF that go before the content,
+	// after the signatures.
+	Prepend string `json:"prepend,omitempty"`
+	// First is the number of the first job: what is admitted later has other
+	// jobs than what was admitted before.
+	First int `json:"first,omitempty"`
 	// Drive counts how often recovery drove the message again.
 	Drive int `json:"drive,omitempty"`
 }
@@ -207,6 +219,8 @@ func (e *Job) schema() int      { return e.Schema }
 func (e *Failure) schema() int  { return e.Schema }
 func (e *Record) schema() int   { return e.Schema }
 func (e *Refusal) schema() int  { return e.Schema }
+func (e *Held) schema() int     { return e.Schema }
+func (e *Decision) schema() int { return e.Schema }
 
 // ForwardPaths are the addresses of the recipients.
 func ForwardPaths(rcpts []mail.Recipient) []smtp.ForwardPath {

@@ -41,8 +41,10 @@ var (
 	env   = mail.Envelope{ReversePath: reverse("prn@campus.test"), Body8Bit: true, Recipients: []mail.Recipient{{Address: forward(`"odd name"@[192.0.2.9]`), Original: "odd"}, {Address: forward("größe@inet.test")}}}
 	to    = forward("größe@inet.test")
 	facts = authz.Facts{
-		Listener: "devices", Submission: true, Address: netip.MustParseAddr("10.2.3.4"), Name: "prn.campus.test", NameDoubt: true, Helo: "[10.2.3.4]",
-		TLS: "TLS1.3", Identity: "prn", Report: true, ReversePath: reverse("prn@campus.test"), Recipient: &to, HeaderFrom: []string{"prn@campus.test"}, At: at,
+		Listener: "devices", Submission: true, Address: netip.MustParseAddr("10.2.3.4"), Name: "prn.campus.test", NameDoubt: true, NameAsOf: at, Helo: "[10.2.3.4]",
+		TLS: "TLS1.3", Identity: "prn", Authority: authz.Kerberos, Report: true, Messages: 3, ReversePath: reverse("prn@campus.test"), GivenPath: "prn", Standing: authz.StandingPersonal,
+		Recipient: &to, Recipients: 2, Size: 4096, HeaderFrom: []string{"prn@campus.test"}, FromFault: authz.FromGroup, Over: []string{"messages_per_hour"},
+		Scan: authz.Hold, Scanner: "rspamd", At: at,
 	}
 	content   = ContentRef{Stream: "MAIL_3", Seq: 77, Size: 4096, Body: 12}
 	recipient = RecipientRecord{
@@ -60,12 +62,19 @@ func events() map[string]any {
 		"accepted": &Accepted{
 			Schema: 1, QueueID: id, At: at, Class: mail.ClassScan, Env: env, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", Size: 4096,
 			Chunks: []Chunk{{1, 2048}, {2, 2048}}, Facts: facts, Device: "prn.campus.test", Owner: "chem", Revision: 9, ReportOf: origin,
+			Quirks: []Quirk{{QuirkReversePath, "prn"}, {Name: QuirkFrom}},
 		},
 		"accepted-report": &Accepted{Schema: 1, QueueID: id, At: at, Class: mail.ClassReport, Env: mail.Envelope{Recipients: []mail.Recipient{{Address: to}}}, Size: 1, Facts: authz.Facts{Report: true}, ReportOf: origin},
 		"admitted": &Admitted{
 			Schema: 1, QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Env: env, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", Content: content,
 			Device: "prn.campus.test", Owner: "chem", ReportOf: origin, Refused: []RecipientRecord{recipient}, Rule: "registered", Drive: 2,
+			Hold: &Hold{Recipients: env.Recipients, Rule: "content", Reason: "scanned: rspamd: reject"}, Prepend: "X-Spam: Yes\r\n", First: 3,
 		},
+		"held": &Held{
+			Schema: 1, At: at, Rule: "content", Reason: "scanned: rspamd: reject",
+			Message: Admitted{Schema: 1, QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Env: env, Content: content, First: 3},
+		},
+		"decision": &Decision{Schema: 1, QueueID: id, Verb: Drop, At: at, Actor: "anna", Reason: "ticket 7", Final: true},
 		"job": &Job{
 			Schema: 1, ID: string(id) + "-0", QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Destination: "inet.test", Env: env, MessageID: "<1@prn.campus.test>",
 			SubmissionID: "job-7", Content: content, Prepend: "DKIM-Signature: v=1\r\n", Device: "prn.campus.test", Owner: "chem", Report: origin, Attempt: 3, Drive: 2,
@@ -80,6 +89,7 @@ func events() map[string]any {
 			Message: &MessageRecord{
 				AcceptedAt: at, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", ReversePath: reverse("prn@campus.test"), Size: 4096, Class: mail.ClassScan,
 				Device: "prn.campus.test", Owner: "chem", Facts: facts, Verdict: verdict, Revision: 9, Content: content, ReportOf: origin, LateAccept: true,
+				Quirks: []Quirk{{QuirkReversePath, "prn"}, {Name: QuirkFrom}},
 			},
 		},
 		"record-delayed": &Record{
@@ -105,6 +115,10 @@ func decode(want any, data []byte) (any, error) {
 		return Decode[Record](data)
 	case *Refusal:
 		return Decode[Refusal](data)
+	case *Held:
+		return Decode[Held](data)
+	case *Decision:
+		return Decode[Decision](data)
 	}
 	panic("not an event")
 }
@@ -151,7 +165,7 @@ func TestGolden(t *testing.T) {
 // Every field of the full events is set: a new one must enter the golden files.
 func TestGoldenIsComplete(t *testing.T) {
 	full := events()
-	for _, name := range []string{"accepted", "admitted", "job", "failure", "refusal"} {
+	for _, name := range []string{"accepted", "admitted", "job", "failure", "refusal", "held", "decision"} {
 		v := reflect.ValueOf(full[name]).Elem()
 		for i := range v.NumField() {
 			if v.Field(i).IsZero() {
@@ -292,6 +306,43 @@ func TestDecodeRecords(t *testing.T) {
 		}
 		if got != tt.want || (err != nil) != tt.bad {
 			t.Errorf("%s: got %s, %v", name, got, err)
+		}
+	}
+}
+
+func TestQuirkString(t *testing.T) {
+	for want, q := range map[string]Quirk{
+		"reverse-path was root@localhost": {QuirkReversePath, "root@localhost"},
+		"from":                            {Name: QuirkFrom},
+		"repair-newlines: 3":              {QuirkNewlines, "3"},
+		"hide-ehlo: CHUNKING":             {QuirkHidden, "CHUNKING"},
+	} {
+		if got := q.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// The first decision holds, except that a drop can be undone before it is final.
+func TestDecisionReplaces(t *testing.T) {
+	release, bounce, drop, undo, final := Decision{Verb: Release}, Decision{Verb: Bounce}, Decision{Verb: Drop}, Decision{Verb: Undo}, Decision{Verb: Drop, Final: true}
+	for _, tt := range []struct {
+		before *Decision
+		may    string
+	}{
+		{nil, "release bounce drop final"}, {&undo, "release bounce drop final"}, {&drop, "undo final"}, {&release, ""}, {&bounce, ""}, {&final, ""},
+	} {
+		var may []string
+		for _, d := range []struct {
+			name string
+			Decision
+		}{{"release", release}, {"bounce", bounce}, {"drop", drop}, {"undo", undo}, {"final", final}} {
+			if d.Replaces(tt.before) {
+				may = append(may, d.name)
+			}
+		}
+		if got := strings.Join(may, " "); got != tt.may {
+			t.Errorf("after %+v: %s, want %s", tt.before, got, tt.may)
 		}
 	}
 }

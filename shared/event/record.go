@@ -38,6 +38,9 @@ const (
 	Driven  Outcome = "driven"   // ledger: sent through the relay again, with a Drive
 	Late    Outcome = "late"     // ingress: refused for a store that did not answer, but stored
 
+	Kept     Outcome = "held"     // policy: waits for a decision, with the rule that wants it
+	Released Outcome = "released" // operator: goes out after all, with actor and reason
+
 	Delivered Outcome = "delivered" // delivery: the next hop said 250
 	Bounced   Outcome = "bounced"   // bounce: a report is in MAIL, or none is due
 	Expired   Outcome = "expired"   // bounce: as bounced, after the lifetime
@@ -106,6 +109,7 @@ type MessageRecord struct {
 	Content      ContentRef       `json:"content"`
 	ReportOf     mail.QueueID     `json:"report_of,omitempty"`
 	LateAccept   bool             `json:"late_accept,omitempty"`
+	Quirks       []Quirk          `json:"quirks,omitempty"`
 }
 
 // RecipientRecord is one recipient in a record.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"net/mail"
 	"slices"
 	"strings"
 )
@@ -13,6 +12,9 @@ import (
 // MaxHeader is the most octets a header section may have: signing a larger
 // one costs time quadratic in its size.
 const MaxHeader = 256 << 10
+
+// MaxMessage is the most octets one message may have, whatever is configured.
+const MaxMessage = 150_000_000
 
 // MaxField is the most octets one header field may have, folding included.
 const MaxField = 32 << 10
@@ -194,21 +196,4 @@ func (h Header) LongestField() int {
 		longest = max(longest, len(f.Raw))
 	}
 	return longest
-}
-
-// FromAddresses is every address of every From field, for authorization. An
-// unreadable field gives an error, not an empty list.
-func (h Header) FromAddresses() ([]string, error) {
-	var out []string
-	parser := mail.AddressParser{}
-	for _, v := range h.All("From") {
-		list, err := parser.ParseList(v)
-		if err != nil {
-			return out, err
-		}
-		for _, a := range list {
-			out = append(out, a.Address)
-		}
-	}
-	return out, nil
 }

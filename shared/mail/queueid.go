@@ -67,6 +67,13 @@ func encodeQueueID(hi, lo uint64) QueueID {
 	return QueueID(out[:])
 }
 
+// QueueIDAt is the id of a message that the relay itself writes at a time, for a
+// purpose: the same arguments give the same id.
+func QueueIDAt(at time.Time, purpose string) QueueID {
+	ms := uint64(at.UnixMilli()-queueIDEpoch) << sequenceBits
+	return encodeQueueID(ms>>24, ms<<sourceBits).Derive(purpose)
+}
+
 // Derive is the id of the message that follows from this one for the given
 // purpose, such as its report: the same arguments give the same id, so that a
 // repeated derivation is the same message. It sorts beside its origin.

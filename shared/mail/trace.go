@@ -66,7 +66,7 @@ func FormatDate(t time.Time) string { return t.Format("Mon, 2 Jan 2006 15:04:05 
 
 // Printable is s made fit for a header field, a log or a terminal: at most
 // max octets, and "?" for everything that is not a visible ASCII character or
-// could open a comment, a bracket or markup. Empty gives "unknown".
+// could open a comment, a bracket, markup or an entity of it. Empty gives "unknown".
 func Printable(s string, max int) string {
 	if s == "" {
 		return "unknown"
@@ -75,7 +75,7 @@ func Printable(s string, max int) string {
 		s = s[:max]
 	}
 	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>"\;`, r) {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>"\;&`, r) {
 			return '?'
 		}
 		return r

@@ -39,7 +39,7 @@ const ledgerCheck = 30 * time.Second
 // not under that drive. Failed is among them: its report is due, or written.
 var endSubjects = [...]string{
 	subjectDelivery + "delivered", subjectDelivery + "failed", "ledger.policy.failed",
-	"ledger.bounce.*", "ledger.operator.removed", "ledger.policy.discarded", "ledger.ledger.*",
+	"ledger.bounce.*", "ledger.operator.removed", "ledger.operator.failed", "ledger.policy.discarded", "ledger.ledger.*",
 }
 
 // Settled follows LEDGER. It is current when it has read to the end since the

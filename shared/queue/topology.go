@@ -42,6 +42,9 @@ const (
 	MaxInline = 512 << 10
 )
 
+// registryLogAge is how long changes of the registry can be looked up.
+const registryLogAge = 400 * 24 * time.Hour
+
 // dedupeWindow is how long a repeated publish is recognised: JetStream's own
 // default. The server holds every id for as long, most of its small objects;
 // longer outages are covered by handlers that are idempotent.
@@ -55,10 +58,14 @@ const (
 	StreamLedger   = "LEDGER"
 	StreamRefused  = "REFUSED"
 	StreamKeep     = "KEEP"
-	BucketRegistry = "registry"
-	BucketWorkers  = "workers"
-	BucketSettings = "settings"
-	BucketServed   = "served"
+	// StreamRegistryLog is the history of the bucket registry.
+	StreamRegistryLog = "REGISTRY_LOG"
+	BucketRegistry    = "registry"
+	BucketWorkers     = "workers"
+	BucketSettings    = "settings"
+	BucketServed      = "served"
+	BucketBudgets     = "budgets"
+	StreamHeld        = "HELD"
 )
 
 // WorkerTTL is how long a delivery worker counts as alive after its last sign
@@ -98,6 +105,15 @@ func KeepSubject(id mail.QueueID) string { return "keep." + string(id) }
 // KeepChunkSubject is the subject of the chunks of a kept content.
 func KeepChunkSubject(id mail.QueueID) string { return "keep." + string(id) + ".body" }
 
+// HeldSubject is where a held message waits.
+func HeldSubject(id mail.QueueID) string { return "held." + string(id) }
+
+// DecisionSubject is where what was decided about a held message is.
+func DecisionSubject(id mail.QueueID) string { return "held." + string(id) + ".decision" }
+
+// DecisionSubjects matches every DecisionSubject.
+const DecisionSubjects = "held.*.decision"
+
 // AdmittedSubject is where policy publishes.
 func AdmittedSubject(lane mail.Lane, shard int) string {
 	return "admitted." + string(lane) + "." + strconv.Itoa(shard)
@@ -131,8 +147,9 @@ func RefusedSubject(stage string) string { return "refused." + stage }
 // DestinationToken writes a destination as one subject token.
 func DestinationToken(destination string) string { return strings.ReplaceAll(destination, ".", "~") }
 
-// streams is the whole topology. MAIL, BODY and LEDGER are the truth; ADMITTED,
-// DELIVER and REPORT are derived from them; REFUSED is evidence.
+// streams is the whole topology. MAIL, BODY, KEEP, HELD and LEDGER are the truth; ADMITTED,
+// DELIVER and REPORT are derived from them; REFUSED is evidence, and REGISTRY_LOG
+// what the bucket registry forgets.
 func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 	var out []jetstream.StreamConfig
 	add := func(c jetstream.StreamConfig) {
@@ -150,6 +167,8 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 	}
 	add(jetstream.StreamConfig{Name: StreamKeep, Subjects: []string{"keep.*", "keep.*.body"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "content of the long-deferred (truth)"})
+	add(jetstream.StreamConfig{Name: StreamHeld, Subjects: []string{"held.*", DecisionSubjects}, MaxMsgsPerSubject: 1, AllowMsgTTL: true,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "what is held, and what was decided about it (truth)"})
 	add(jetstream.StreamConfig{Name: StreamAdmitted, Subjects: []string{"admitted.*.*"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "admitted by policy (derived)"})
 	// Schedules exclude DiscardNew, so DELIVER has no limit of its own: the
@@ -164,12 +183,18 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 	add(jetstream.StreamConfig{Name: StreamRefused, Subjects: []string{"refused.*"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: 30 * 24 * time.Hour, MaxBytes: 256 << 20,
 		Description: "refusals (evidence, bounded)"})
+	add(jetstream.StreamConfig{Name: StreamRegistryLog, Sources: []*jetstream.StreamSource{{Name: "KV_" + BucketRegistry}},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: registryLogAge,
+		DenyDelete: true, DenyPurge: true, Compression: jetstream.S2Compression, Description: "every change of the registry (audit)"})
 	return out
 }
 
 // Ensure creates what is missing of the topology and brings what exists to
 // its settings. Any service may do it, in any order, again and again.
 func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, ledgerAge time.Duration) error {
+	if err := ensureBuckets(ctx, js, replicas); err != nil {
+		return err
+	}
 	for _, want := range streams(replicas, ledgerAge) {
 		err := ensureStream(ctx, js, want)
 		for full(err) && want.MaxBytes > leastBytes { // more than a small store can set aside
@@ -180,11 +205,16 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, ledgerAge
 			return fmt.Errorf("create stream %s: %w", want.Name, err)
 		}
 	}
+	return nil
+}
+
+func ensureBuckets(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, b := range []jetstream.KeyValueConfig{
 		{Bucket: BucketRegistry, History: 16, Replicas: replicas, Description: "devices and credentials (truth)"},
 		{Bucket: BucketWorkers, TTL: WorkerTTL, Replicas: replicas, Description: "delivery workers alive, and leases"},
 		{Bucket: BucketSettings, Replicas: replicas, Description: "marks and switches of the relay (truth)"},
 		{Bucket: BucketServed, Replicas: replicas, Description: "who serves which partition (derived)"},
+		{Bucket: BucketBudgets, TTL: 2 * time.Hour, Replicas: replicas, Description: "limits per hour, and leases of them (bounded)"},
 	} {
 		if _, err := js.KeyValue(ctx, b.Bucket); err == nil {
 			continue
@@ -235,7 +265,7 @@ func adjusted(have, want jetstream.StreamConfig) (_ jetstream.StreamConfig, is b
 // that is gone names it by its sequence, and must not hit another.
 func firstSeq(ctx context.Context, js jetstream.JetStream, stream string) uint64 {
 	switch stream {
-	case StreamAdmitted, StreamDeliver, StreamReport:
+	case StreamHeld, StreamAdmitted, StreamDeliver, StreamReport:
 	default:
 		return 0
 	}

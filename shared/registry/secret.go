@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -35,6 +36,24 @@ func HashSecret(secret string) string {
 // decoyHash costs as much to check as a real one, so that an unknown user
 // takes as long as a wrong password.
 const decoyHash = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// Check reports whether a secret is one of those of a credential. It takes as
+// long for a credential that is not there (nil) or has none.
+func (c *Credential) Check(secret string, now time.Time) bool {
+	found := false
+	if c != nil {
+		for _, s := range c.Secrets {
+			if s.Until.IsZero() || now.Before(s.Until) {
+				found = CheckSecret(s.Hash, secret) || found
+			}
+		}
+		if len(c.Secrets) > 0 {
+			return found
+		}
+	}
+	CheckSecret("", secret)
+	return false
+}
 
 // CheckSecret reports whether the secret has that hash. An empty hash is
 // checked against a decoy and never matches.

@@ -41,6 +41,8 @@ var (
 	ReplyAuthRequired = Reply{530, "7.0", "Authentication required"}
 	// ReplyAuthFailed (RFC 4954 §6).
 	ReplyAuthFailed = Reply{535, "7.8", "Authentication credentials invalid"}
+	// ReplyAuthMechanism: a mechanism that is not there (RFC 4954 §4).
+	ReplyAuthMechanism = Reply{504, "5.4", "Use AUTH PLAIN or LOGIN"}
 	// ReplyAuthUnavailable: the authority did not answer (RFC 4954 §6).
 	ReplyAuthUnavailable = Reply{454, "7.0", "Temporary authentication failure"}
 

@@ -96,8 +96,8 @@ func (w *World) configuration(t testing.TB, mxPort int) *config.Config {
 	c.Networks.Campus = []netip.Prefix{netip.MustParsePrefix("127.1.0.0/16")}
 	c.Domains.Hosted = []config.Hosted{{Name: "campus.test"}}
 	c.Devices = []registry.Device{
-		{Name: "prn.campus.test", Owner: "chem", Addresses: single(Printer)},
-		{Name: "alarm.campus.test", Owner: "ops", Class: mail.ClassAlert, Addresses: single(Alarm)},
+		{Name: "prn.campus.test", Owner: "chem", Addresses: registry.MustAddresses(Printer)},
+		{Name: "alarm.campus.test", Owner: "ops", Class: mail.ClassAlert, Addresses: registry.MustAddresses(Alarm)},
 	}
 	c.DNS.Resolver = w.DNS.Addr()
 	second := config.Duration(time.Second)
@@ -107,10 +107,6 @@ func (w *World) configuration(t testing.TB, mxPort int) *config.Config {
 	c.Delivery.RequireTLS = []config.RequireTLS{{Domain: "secure.test", Level: config.TLSEncrypt}}
 	c.Metrics.Address, c.Console.Address = "", ""
 	return c
-}
-
-func single(ip string) []netip.Prefix {
-	return []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(ip), 32)}
 }
 
 // Settled waits until no recipient of a message is queued, and returns what

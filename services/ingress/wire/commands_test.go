@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/services/ingress/wire"
+	"github.com/postrider/postrider/shared/smtp"
 )
 
 // What devices write, and what becomes of it.
@@ -166,6 +167,74 @@ func TestKeywords(t *testing.T) {
 	want := "250-relay.campus.test Hello [127.0.0.1]\n250-PIPELINING\n250-ENHANCEDSTATUSCODES\n250-LIMITS RCPTMAX=10\n250-SIZE 5000\n250 STARTTLS"
 	if got := c.do("EHLO device", "250"); got != want {
 		t.Errorf("EHLO:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// What holds for a client may change during its session: at the next EHLO and
+// the next MAIL it does.
+func TestPrepare(t *testing.T) {
+	limit, domain := int64(1000), ""
+	var conn *wire.Conn
+	b := &backend{prepare: func(c *wire.Conn) {
+		conn = c
+		c.Prepare(func() {
+			c.LimitSize(limit)
+			c.LimitRecipients(int(limit) / 100)
+			c.CompleteDomain(domain)
+			c.HideKeywords("CHUNKING")
+		})
+	}}
+	c := wired(t, b, wire.Config{MaxSize: 5000, MaxRecipients: 50}).dial(t)
+	c.expect("220")
+	ehlo := func(want string) {
+		t.Helper()
+		if got := c.do("EHLO device", "250"); !strings.HasSuffix(got, want) {
+			t.Errorf("EHLO is answered %q, want %q", got, want)
+		}
+	}
+	ehlo("\n250-CHUNKING\n250-LIMITS RCPTMAX=50\n250 SIZE 5000") // the session did not say
+	ehlo("\n250-ENHANCEDSTATUSCODES\n250-LIMITS RCPTMAX=10\n250 SIZE 1000")
+	c.do("MAIL FROM:<scanner>", "501 5.1.7")
+	c.do("MAIL FROM:<a@b.test> SIZE=1001", "552 5.3.4")
+	limit, domain = 6000, "devices.test" // above that of the listener
+	c.do("MAIL FROM:<scanner> SIZE=5999", "250")
+	if given, ok := conn.Completed(); given != "scanner" || !ok {
+		t.Errorf("completed %q, %v", given, ok)
+	}
+	c.do("RCPT TO:<a@b.test>", "250")
+	if given, ok := conn.Completed(); ok {
+		t.Errorf("completed %q", given)
+	}
+	c.do("RCPT TO:<root>", "250")
+	if given, ok := conn.Completed(); given != "root" || !ok {
+		t.Errorf("completed %q, %v", given, ok)
+	}
+	c.do("DATA", "354")
+	c.send(strings.Repeat(strings.Repeat("x", 98)+"\r\n", 59) + ".\r\n")
+	c.expect("250")
+	if got := b.submissions()[0]; got.from != "scanner@devices.test" || got.to[1] != "root@devices.test" || len(got.content) != 5900 {
+		t.Errorf("from %q to %q, %d octets", got.from, got.to, len(got.content))
+	}
+	limit, domain = 0, ""
+	ehlo("\n250-LIMITS RCPTMAX=50\n250 SIZE 5000")
+	c.do("MAIL FROM:<scanner>", "501 5.1.7")
+}
+
+// A character that is not wanted is refused by name, others are not.
+func TestNoHelo(t *testing.T) {
+	var refused []wire.Refusal
+	c := wired(t, &backend{}, wire.Config{NoHelo: "&", Refused: func(r wire.Refusal) smtp.Reply {
+		refused = append(refused, r)
+		return r.Reply
+	}}).dial(t)
+	c.expect("220")
+	c.do("EHLO a&b<c&", `501 5.5.2 HELO argument must not contain "&"`)
+	c.do("HELO &", "501 5.5.2")
+	c.do("MAIL FROM:<a@b.test>", "503 5.5.1")
+	c.do("EHLO a<b", "250")
+	c.do("MAIL FROM:<a@b.test>", "250")
+	if len(refused) != 3 || refused[0].Kind != wire.KindHelo || !strings.HasSuffix(refused[0].Err.Error(), ": a?b<c?") {
+		t.Errorf("refusals %+v", refused)
 	}
 }
 

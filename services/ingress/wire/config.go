@@ -27,6 +27,9 @@ type Config struct {
 	// StrictHelo refuses a HELO argument that is neither a domain name nor an
 	// address literal by its characters, naming the first wrong one.
 	StrictHelo bool
+	// NoHelo are characters for which a HELO argument is refused, each of ASCII;
+	// without it what is odd there is accepted.
+	NoHelo string
 	// Hidden lists EHLO keywords that are not offered.
 	Hidden []string
 
@@ -76,8 +79,9 @@ type Refusal struct {
 	Remote, Local net.Addr
 	// Helo is the argument of HELO or EHLO; empty before one was given.
 	Helo string
-	// TLS reports an encrypted session.
-	TLS bool
+	// TLS reports an encrypted session, and State its parameters.
+	TLS   bool
+	State tls.ConnectionState
 	// Reply is what wire would say. Its zero value says nothing: the socket is
 	// closed without a reply, and whatever Refused returns is ignored.
 	Reply smtp.Reply
@@ -88,12 +92,15 @@ type Refusal struct {
 // The kinds of Refusal.
 const (
 	KindAuth        = "auth"         // AUTH where it is not possible
+	KindCommand     = "command"      // what go-smtp refuses by itself
 	KindConnections = "connections"  // too many connections
 	KindErrors      = "errors"       // too many errors, bad recipients or AUTH failures
 	KindForeign     = "foreign"      // another protocol, such as HTTP
 	KindHandshake   = "handshake"    // TLS handshake failed
+	KindHelo        = "helo"         // a character of NoHelo
 	KindInjection   = "injection"    // octets ahead of a reply that had to be waited for
 	KindPath        = "path"         // MAIL or RCPT argument
+	KindRecipients  = "recipients"   // too many for one message
 	KindSequence    = "sequence"     // command out of order
 	KindShutdown    = "shutdown"     // the listener is stopping
 	KindSize        = "size"         // message too big

@@ -48,10 +48,13 @@ type Conn struct {
 	chunk    chunk
 	deferred []byte // the command that aborted a chunked body
 
-	repair bool
-	limit  int64
-	hidden []string
-	domain string
+	prepare func()
+	repair  bool
+	limit   int64
+	rcpts   int // what EHLO says is the limit of recipients
+	hidden  []string
+	domain  string
+	partial string // the last path as the client gave it, if it was completed
 
 	closed atomic.Bool
 	next   atomic.Pointer[Conn] // the conversation on TLS that follows
@@ -68,7 +71,7 @@ const (
 )
 
 func newConn(k *link, secured bool) *Conn {
-	c := &Conn{link: k, asked: askedGreeting, limit: k.listener.cfg.MaxSize}
+	c := &Conn{link: k, asked: askedGreeting, limit: k.listener.cfg.MaxSize, rcpts: k.listener.cfg.MaxRecipients}
 	if secured {
 		c.asked = askedSilence // no second greeting (RFC 3207 §4.2)
 	}
@@ -205,6 +208,9 @@ func (c *Conn) lost(err error) error {
 	case isTimeout(err):
 		c.refuseAndHangUp(KindTimeout, smtp.ReplyTimeout, err, false)
 	default:
+		if alerted(err) {
+			c.tell(KindHandshake, smtp.Reply{}, err)
+		}
 		c.over = true
 		k.hangUp(false)
 	}
@@ -215,6 +221,13 @@ func (c *Conn) lost(err error) error {
 		return err
 	}
 	return errOver
+}
+
+// alerted reports a TLS alert of the client: under TLS 1.3 it rejects our
+// certificate after the handshake.
+func alerted(err error) bool {
+	var alert *net.OpError
+	return errors.As(err, &alert) && alert.Op == "remote error"
 }
 
 // shutDown says 421 and ends the conversation.
@@ -287,25 +300,54 @@ func (c *Conn) BodySize() int64 { return c.body.size }
 // More than 998 violates RFC 5321 §4.5.3.1.6.
 func (c *Conn) LongestLine() int { return c.body.longest }
 
+// Repairs is how many bare CR, bare LF and NUL of the last body were repaired.
+func (c *Conn) Repairs() int { return c.body.repaired }
+
+// Prepare names what is called before each EHLO that is not the first of the
+// conversation and before each MAIL: it may change what follows here, so that
+// this is always what holds for the client now.
+func (c *Conn) Prepare(prepare func()) { c.prepare = prepare }
+
+func (c *Conn) prepared() {
+	if c.prepare != nil {
+		c.prepare()
+	}
+}
+
 // RepairNewlines makes the next bodies of this conversation pass with bare CR
 // and bare LF made CRLF, and NUL dropped. For devices registered so.
 func (c *Conn) RepairNewlines(on bool) { c.repair = on }
 
-// LimitSize lowers or raises the size limit of this conversation, in octets,
-// and what EHLO says about it when called from NewSession. It holds for the
-// bodies that begin after it; less than 1 changes nothing.
+// LimitSize sets the size limit of this conversation, in octets, and what EHLO
+// says about it. It holds for the bodies that begin after it; less than 1 is
+// that of the listener.
 func (c *Conn) LimitSize(octets int64) {
-	if octets > 0 {
-		c.limit = octets
+	if octets < 1 {
+		octets = c.link.listener.cfg.MaxSize
 	}
+	c.limit = octets
 }
 
-// HideKeywords removes keywords from the EHLO reply; call it from NewSession.
-func (c *Conn) HideKeywords(keywords ...string) { c.hidden = append(c.hidden, keywords...) }
+// LimitRecipients sets what EHLO says about the recipients of one message (RFC
+// 9422); less than 1 is what the listener has. The session holds it.
+func (c *Conn) LimitRecipients(n int) {
+	if n < 1 {
+		n = c.link.listener.cfg.MaxRecipients
+	}
+	c.rcpts = n
+}
 
-// CompleteDomain names the domain that a path without one belongs to. For
-// devices that cannot be told.
+// HideKeywords sets the keywords that the EHLO reply does not show, besides
+// those of the listener.
+func (c *Conn) HideKeywords(keywords ...string) { c.hidden = keywords }
+
+// CompleteDomain names the domain that a path without one belongs to; empty:
+// none. For devices that cannot be told.
 func (c *Conn) CompleteDomain(domain string) { c.domain = domain }
+
+// Completed is the path of the MAIL or RCPT in hand as the client gave it,
+// without brackets, if CompleteDomain had to complete it.
+func (c *Conn) Completed() (given string, ok bool) { return c.partial, c.partial != "" }
 
 // Counts is what happened on the socket so far. Errors and BadRecipients start
 // again with every message accepted.

@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/postrider/postrider/shared/smtp"
@@ -50,8 +52,11 @@ func (c *Conn) dispatch(line []byte) error {
 		return c.forward(askedOther, "QUIT")
 	case verbRset:
 		return c.forward(askedReset, "RSET")
-	case verbVrfy, verbExpn:
-		return c.forward(askedJunk, string(name)+" -") // neither is answered by the argument
+	case verbVrfy:
+		return c.forward(askedJunk, string(name)+" -") // not answered by the argument
+	case verbExpn, verbHelp:
+		c.say(KindSyntax, replyNotImplemented, nil)
+		return c.tallyJunk()
 	default:
 		return c.forward(askedJunk, string(name))
 	}
@@ -69,6 +74,8 @@ func (c *Conn) forward(about asked, line string, more ...string) error {
 	return nil
 }
 
+var errHelo = errors.New("character that is not wanted in HELO")
+
 // doHelo takes the client's claim of a name. Only its visible ASCII is kept;
 // go-smtp would repeat it to the client octet by octet.
 func (c *Conn) doHelo(name verb, argument []byte) error {
@@ -76,7 +83,11 @@ func (c *Conn) doHelo(name verb, argument []byte) error {
 	if len(word) > maxHelo {
 		return c.refuse(KindSyntax, replyHeloTooLong, nil)
 	}
-	if wrong := strings.IndexFunc(word, notInHelo); wrong >= 0 && c.link.listener.cfg.StrictHelo {
+	cfg := &c.link.listener.cfg
+	if wrong := strings.IndexAny(word, cfg.NoHelo); wrong >= 0 {
+		return c.refuse(KindHelo, replyHelo(word[wrong]), fmt.Errorf("%w: %s", errHelo, without(word, cfg.NoHelo)))
+	}
+	if wrong := strings.IndexFunc(word, notInHelo); wrong >= 0 && cfg.StrictHelo {
 		return c.refuse(KindSyntax, replyHelo(word[wrong]), nil)
 	}
 	if word == "" {
@@ -84,6 +95,7 @@ func (c *Conn) doHelo(name verb, argument []byte) error {
 	}
 	c.helo = visible(word)
 	c.extended = name == verbEhlo
+	c.prepared()
 	about := askedHelo
 	if c.extended {
 		about = askedEhlo
@@ -95,6 +107,17 @@ func (c *Conn) doHelo(name verb, argument []byte) error {
 // (RFC 5321 §4.1.2). The underscore is common.
 func notInHelo(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._:[]", r))
+}
+
+// without is what may be shown of a word: neither what is not visible ASCII
+// nor the given characters.
+func without(word, characters string) string {
+	return visible(strings.Map(func(r rune) rune {
+		if strings.ContainsRune(characters, r) {
+			return '?'
+		}
+		return r
+	}, word))
 }
 
 // visible replaces what is not visible ASCII.
@@ -128,6 +151,7 @@ func (c *Conn) doMail(argument []byte) error {
 	case c.mail: // RFC 5321 §4.1.4
 		return c.refuse(KindSequence, replyNestedMail, nil)
 	}
+	c.prepared()
 	line, reply, err := c.mailLine(argument)
 	if err != nil {
 		c.mailRefused = true
@@ -139,6 +163,10 @@ func (c *Conn) doMail(argument []byte) error {
 func (c *Conn) doRcpt(argument []byte) error {
 	if !c.mail {
 		return c.refuseOutOfOrder(replyMailFirst)
+	}
+	if c.recipients >= c.rcpts {
+		c.say(KindRecipients, smtp.ReplyTooManyRecipients, errTooMany)
+		return nil
 	}
 	line, reply, err := c.rcptLine(argument)
 	if err != nil {
@@ -191,7 +219,11 @@ func (c *Conn) doAuth(argument []byte) error {
 // respond passes the client's answer to a challenge, untouched. What is not
 // base64 cancels: go-smtp would call it a temporary failure.
 func (c *Conn) respond(line []byte) error {
-	if text := string(line); text == "*" || isBase64(text) {
+	switch text := string(line); {
+	case text == "*":
+		c.mode = commands
+		return c.forward(askedAuthEnd, text)
+	case isBase64(text):
 		c.mode = commands
 		return c.forward(askedAuth, text)
 	}

@@ -15,6 +15,7 @@ var (
 	errPath      = errors.New("no path")
 	errNonASCII  = errors.New("address needs SMTPUTF8")
 	errParameter = errors.New("bad parameter")
+	errTooMany   = errors.New("the message has its recipients")
 )
 
 // mailLine makes what follows "MAIL FROM:" canonical.
@@ -23,7 +24,7 @@ func (c *Conn) mailLine(argument []byte) (line string, r smtp.Reply, err error) 
 	if err != nil {
 		return "", replyOfPath(argument, smtp.ReplyBadReversePath), err
 	}
-	path, err := smtp.ParseReversePath(completed(text, c.domain))
+	path, err := smtp.ParseReversePath(c.completed(text))
 	if err == nil && !path.IsASCII() {
 		err = errNonASCII
 	}
@@ -40,9 +41,10 @@ func (c *Conn) rcptLine(argument []byte) (line string, r smtp.Reply, err error) 
 	if err != nil {
 		return "", replyOfPath(argument, smtp.ReplyBadForwardPath), err
 	}
+	c.partial = ""
 	path, err := smtp.ParseForwardPath(text)
 	if err != nil {
-		path, err = smtp.ParseForwardPath(completed(text, c.domain))
+		path, err = smtp.ParseForwardPath(c.completed(text))
 	}
 	if err == nil && !path.IsASCII() {
 		err = errNonASCII
@@ -101,11 +103,13 @@ func pathEnd(s string) int {
 }
 
 // completed adds the domain to a path that is a local part alone.
-func completed(path, domain string) string {
-	if domain == "" || path == "<>" || strings.Contains(path, "@") {
+func (c *Conn) completed(path string) string {
+	c.partial = ""
+	if c.domain == "" || path == "<>" || strings.Contains(path, "@") {
 		return path
 	}
-	return strings.TrimSuffix(path, ">") + "@" + domain + ">"
+	c.partial = path[1 : len(path)-1]
+	return "<" + c.partial + "@" + c.domain + ">"
 }
 
 // replyOfPath says that an address needs SMTPUTF8, which is not offered (RFC

@@ -42,6 +42,8 @@ type framer struct {
 	open    bool  // output stands inside a line
 	line    int   // octets of the present line of content
 	longest int   // octets of the longest line, without CRLF
+
+	repaired int // octets that would have been a fault
 }
 
 type frameState uint8
@@ -191,7 +193,9 @@ func (f *framer) newline(dst []byte) int {
 func (f *framer) flaw() {
 	if !f.repair {
 		f.fail(smtp.Refuse(smtp.ReplyBareNewline, errNewline))
+		return
 	}
+	f.repaired++
 }
 
 func (f *framer) fail(err error) {

@@ -10,6 +10,7 @@ import (
 var (
 	replyAuthNeedsTLS   = refusal(538, "7.11", "Encryption required for authentication, use STARTTLS")
 	replyAuthNow        = refusal(503, "5.1", "AUTH not permitted now")
+	replyAuthCancelled  = refusal(501, "7.0", "Authentication cancelled")
 	replyAuthSyntax     = refusal(501, "5.2", "Cannot decode AUTH")
 	replyBareLF         = refusal(500, "5.2", "Command lines must end in CR LF")
 	replyBdatFirst      = refusal(503, "5.1", "Finish the message with BDAT LAST, or RSET")
@@ -53,11 +54,16 @@ func replyHelo(wrong byte) smtp.Reply {
 
 // say queues a refusal, after it was reported.
 func (c *Conn) say(kind string, r smtp.Reply, cause error) {
+	c.link.out = appendReply(c.link.out, c.tell(kind, r, cause))
+}
+
+// tell reports a refusal of this conversation and returns the reply to send.
+func (c *Conn) tell(kind string, r smtp.Reply, cause error) smtp.Reply {
 	k := c.link
-	r = k.listener.tell(Refusal{
-		Kind: kind, Remote: k.remote, Local: k.raw.LocalAddr(), Helo: c.helo, TLS: k.secure != nil, Reply: r, Err: cause,
+	state, secure := c.TLSState()
+	return k.listener.tell(Refusal{
+		Kind: kind, Remote: k.remote, Local: k.raw.LocalAddr(), Helo: c.helo, TLS: secure, State: state, Reply: r, Err: cause,
 	})
-	k.out = appendReply(k.out, r)
 }
 
 // refuse answers a command with a refusal that counts as an error.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/smtp"
 )
 
@@ -26,6 +27,7 @@ const (
 	askedSilence // what the client is not to read: the second greeting
 	askedAuth
 	askedAuthCancel // "*" for a response that cannot be read
+	askedAuthEnd    // "*" of the client
 	askedReset
 	askedJunk // commands that carry no mail
 	askedOther
@@ -71,7 +73,7 @@ func (c *Conn) settle() error {
 		return nil
 	case askedSilence:
 		return nil
-	case askedAuth, askedAuthCancel:
+	case askedAuth, askedAuthCancel, askedAuthEnd:
 		return c.settleAuth(about, text, code)
 	case askedReset:
 		c.endTransaction()
@@ -118,6 +120,9 @@ func (c *Conn) settleAuth(about asked, text []byte, code int) error {
 		return c.queue("235 2.7.0 Authentication successful\r\n")
 	case about == askedAuthCancel:
 		return c.refuse(KindSyntax, replyAuthSyntax, nil)
+	case about == askedAuthEnd:
+		c.say(KindAuth, replyAuthCancelled, nil)
+		return c.tallyAuth()
 	}
 	c.pass(text)
 	if code/100 == 5 {
@@ -172,8 +177,10 @@ func (c *Conn) keywords(text []byte) []string {
 		}
 		line = line[4:]
 		switch keyword, _, _ := strings.Cut(line, " "); keyword {
-		case "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN", "LIMITS":
+		case "PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING", "DSN":
 			offer(line)
+		case "LIMITS":
+			offer("LIMITS RCPTMAX=" + strconv.Itoa(c.rcpts))
 		case "AUTH":
 			if cfg.Auth && c.link.secure != nil {
 				offer(line)
@@ -195,9 +202,16 @@ func (c *Conn) queue(text string) error {
 
 // pass adds a reply of go-smtp or of the session, in the form that RFC 5321
 // §4.2 and RFC 2034 §4 want: printable ASCII, bounded lines, the enhanced status
-// code on every line. go-smtp writes it on the last one only.
+// code on every line. go-smtp writes it on the last one only. What go-smtp
+// refuses by itself is reported as a refusal of wire.
 func (c *Conn) pass(text []byte) {
 	text = bytes.TrimSuffix(text, crlf)
+	if r := smtp.ParseReply(replyCode(text), []string{string(text[min(len(text), 4):])}); r.Code >= 400 && !bytes.Contains(text, crlf) {
+		if _, referred := mail.Referred(r.Text); !referred {
+			c.say(KindCommand, r, nil)
+			return
+		}
+	}
 	last := text[bytes.LastIndexByte(text, '\n')+1:]
 	var status []byte
 	if len(last) > 4 {

@@ -1,18 +1,26 @@
 // Package store keeps the registry in a key-value bucket of the bus: typed
 // entries, changed by compare-and-set, and followed live as snapshots.
 //
-// Keys: device.<name with "." as "=">, credential.<name in base32>. Values are
-// JSON. Devices of the configuration file are merged into every snapshot; a
-// file entry wins over a command entry of the same name.
+// Consumes and produces the bucket "registry"; keys and values are those of
+// package registry. Entries of the configuration file are in every snapshot, and
+// win over entries of commands with the same key.
+//
+// Guarantees: a change names its actor, and is refused when somebody else
+// changed the entry since it was read (ErrConflict). Nothing is deleted: Remove
+// stores who removed an entry and why, so that the history of the bucket, which
+// the stream REGISTRY_LOG keeps for 400 days, is the audit. A change is in the
+// snapshot of whoever follows within a few hundred milliseconds (publishPause).
+//
+// Failures: an entry that cannot be read counts as absent: it admits nobody.
+// While the bus is away the last snapshot stands, and is not Current.
 package store
 
 import (
 	"context"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,29 +38,30 @@ var (
 	ErrConflict  = errors.New("changed by someone else meanwhile")
 	ErrFromFile  = errors.New("comes from the configuration file: change it there")
 	ErrDuplicate = errors.New("is in the registry already")
-)
-
-const (
-	devicePrefix     = "device."
-	credentialPrefix = "credential."
+	ErrNoActor   = errors.New("a change needs an actor")
 )
 
 // Store is the registry of one relay.
 type Store struct {
 	bus      *queue.Bus
 	kv       jetstream.KeyValue
-	file     []*registry.Device
+	file     map[string]registry.Item
 	snapshot atomic.Pointer[registry.Snapshot]
 	current  atomic.Bool
 }
 
-// Open opens the registry. file are the devices of the configuration.
-func Open(ctx context.Context, bus *queue.Bus, file []*registry.Device) (*Store, error) {
+// Open opens the registry. file are the entries of the configuration.
+func Open(ctx context.Context, bus *queue.Bus, file registry.Entries) (*Store, error) {
 	kv, err := bus.JS.KeyValue(ctx, queue.BucketRegistry)
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
-	return &Store{bus: bus, kv: kv, file: file}, nil
+	s := &Store{bus: bus, kv: kv, file: map[string]registry.Item{}}
+	for item := range file.All() {
+		item.Audit().Origin = registry.OriginFile
+		s.file[item.Key()] = item
+	}
+	return s, nil
 }
 
 // Snapshot is the registry as last followed; Follow or Load must have run.
@@ -111,6 +120,11 @@ func (s *Store) Follow(ctx context.Context, ready func()) error {
 // watchPause keeps a watch that breaks at once from being renewed at once.
 const watchPause = 200 * time.Millisecond
 
+// publishPause bounds how long a change waits for others, so that an import of
+// thousands does not make a snapshot for each: four times as long as the last
+// snapshot took to make, and not longer than this.
+const publishPause = 200 * time.Millisecond
+
 // watch follows the registry until ctx ends, the connection changes, or the
 // watch breaks.
 func (s *Store) watch(ctx context.Context, status <-chan nats.Status, ready func()) error {
@@ -119,136 +133,164 @@ func (s *Store) watch(ctx context.Context, status <-chan nats.Status, ready func
 		return fmt.Errorf("follow registry: %w", err)
 	}
 	defer watch.Stop()
-	devices := map[string]*registry.Device{}
-	credentials := map[string]*registry.Credential{}
-	revision := uint64(0)
+	v := &view{file: s.file, items: map[string]registry.Item{}, changed: map[string]bool{}}
+	var due <-chan time.Time // when to make the next snapshot; nil while none is wanted
+	next := time.Time{}
+	publish := func() {
+		began := time.Now()
+		s.snapshot.Store(v.snapshot())
+		now := time.Now()
+		due, next = nil, now.Add(min(4*now.Sub(began), publishPause))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-status:
 			return nil
+		case <-due:
+			publish()
 		case e, ok := <-watch.Updates():
 			if !ok {
 				return errors.New("follow registry: watch ended")
 			}
 			if e == nil { // everything that was there has come
-				s.publish(revision, devices, credentials)
+				publish()
 				s.current.Store(true)
 				ready()
 				continue
 			}
-			revision = e.Revision()
-			apply(e, devices, credentials)
-			if s.current.Load() {
-				s.publish(revision, devices, credentials)
+			if err := v.apply(e); err != nil {
+				s.bus.Log.Warn().Err(err).Msg("an entry of the registry counts as absent")
+			}
+			if due == nil && s.current.Load() {
+				due = time.After(time.Until(next))
 			}
 		}
 	}
 }
 
-// apply takes one entry over. An entry that cannot be read counts as absent:
-// it admits nobody.
-func apply(e jetstream.KeyValueEntry, devices map[string]*registry.Device, credentials map[string]*registry.Credential) {
-	gone := e.Operation() != jetstream.KeyValuePut
-	switch key := e.Key(); {
-	case strings.HasPrefix(key, devicePrefix):
-		var d registry.Device
-		if gone || json.Unmarshal(e.Value(), &d) != nil {
-			delete(devices, key)
-			return
-		}
-		d.Revision, d.Origin = e.Revision(), registry.OriginCommand
-		devices[key] = &d
-	case strings.HasPrefix(key, credentialPrefix):
-		var c registry.Credential
-		if gone || json.Unmarshal(e.Value(), &c) != nil {
-			delete(credentials, key)
-			return
-		}
-		credentials[key] = &c
-	}
+// view is what was read of the bucket, and the snapshot of it.
+type view struct {
+	file     map[string]registry.Item
+	items    map[string]registry.Item
+	revision uint64
+	last     *registry.Snapshot
+	// held are the entries that are in last, and changed those of them that are
+	// not as they are there.
+	held    map[string]registry.Item
+	changed map[string]bool
 }
 
-func (s *Store) publish(revision uint64, devices map[string]*registry.Device, credentials map[string]*registry.Credential) {
-	list := append([]*registry.Device(nil), s.file...)
-	named := make(map[string]bool, len(s.file))
-	for _, d := range s.file {
-		named[d.Name] = true
+// apply takes one entry over. One that cannot be read counts as absent.
+func (v *view) apply(e jetstream.KeyValueEntry) error {
+	v.revision = e.Revision()
+	if _, named := v.file[e.Key()]; named {
+		return nil
 	}
-	for _, d := range devices {
-		if !named[d.Name] {
-			list = append(list, d)
-		}
+	delete(v.items, e.Key())
+	v.changed[e.Key()] = true
+	if e.Operation() != jetstream.KeyValuePut {
+		return nil
 	}
-	creds := make([]*registry.Credential, 0, len(credentials))
-	for _, c := range credentials {
-		creds = append(creds, c)
-	}
-	s.snapshot.Store(registry.NewSnapshot(revision, list, creds))
-}
-
-// PutDevice creates a device (Revision 0) or changes the revision it was read at.
-func (s *Store) PutDevice(ctx context.Context, d *registry.Device) error {
-	for _, f := range s.file {
-		if f.Name == d.Name {
-			return fmt.Errorf("device %s %w", d.Name, ErrFromFile)
-		}
-	}
-	key := deviceKey(d.Name)
-	value, err := json.Marshal(d)
+	item, err := registry.Decode(e.Key(), e.Value(), e.Revision())
 	if err != nil {
-		return fmt.Errorf("write device %s: %w", d.Name, err)
+		return err
 	}
-	if d.Revision == 0 {
-		_, err = s.kv.Create(ctx, key, value)
-		if queue.Overtaken(err) {
-			return fmt.Errorf("device %s %w", d.Name, ErrDuplicate)
+	if !item.Audit().Removed {
+		v.items[e.Key()] = item
+	}
+	return nil
+}
+
+// snapshot is the last one with what changed since.
+func (v *view) snapshot() *registry.Snapshot {
+	if v.last == nil {
+		var entries registry.Entries
+		for _, item := range v.file {
+			entries.Add(item)
 		}
+		for _, item := range v.items {
+			entries.Add(item)
+		}
+		v.last, v.held = registry.NewSnapshot(v.revision, entries), maps.Clone(v.items)
 	} else {
-		_, err = s.kv.Update(ctx, key, value, d.Revision)
-		if queue.Overtaken(err) {
-			return fmt.Errorf("device %s: %w", d.Name, ErrConflict)
+		var put, gone []registry.Item
+		for key := range v.changed {
+			item, there := v.items[key]
+			old, was := v.held[key]
+			switch {
+			case there:
+				put, v.held[key] = append(put, item), item
+			case was:
+				gone = append(gone, old)
+				delete(v.held, key)
+			}
 		}
+		v.last = v.last.With(v.revision, put, gone)
 	}
+	clear(v.changed)
+	return v.last
+}
+
+// Put creates an entry (Revision 0) or changes the revision it was read at, and
+// gives it its new one. It says who makes the change (Entry.By).
+func (s *Store) Put(ctx context.Context, item registry.Item) error {
+	key, audit := item.Key(), item.Audit()
+	if _, ok := s.file[key]; ok {
+		return fmt.Errorf("%s %w", item, ErrFromFile)
+	}
+	if audit.By == "" {
+		return fmt.Errorf("%s: %w", item, ErrNoActor)
+	}
+	value, err := json.Marshal(item)
 	if err != nil {
-		return fmt.Errorf("write device %s: %w", d.Name, err)
+		return fmt.Errorf("write %s: %w", item, err)
 	}
+	revision, err := s.write(ctx, key, value, audit.Revision)
+	switch {
+	case queue.Overtaken(err) && audit.Revision == 0:
+		return fmt.Errorf("%s %w", item, ErrDuplicate)
+	case queue.Overtaken(err):
+		return fmt.Errorf("%s: %w", item, ErrConflict)
+	case err != nil:
+		return fmt.Errorf("write %s: %w", item, err)
+	}
+	audit.Revision = revision
 	return nil
 }
 
-// PutCredential creates a credential. One of that name is never replaced: its
-// secret may be in use.
-func (s *Store) PutCredential(ctx context.Context, c *registry.Credential) error {
-	value, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("write credential %s: %w", c.Name, err)
+// write stores a value over the revision it replaces. A name that was removed is
+// free again.
+func (s *Store) write(ctx context.Context, key string, value []byte, over uint64) (revision uint64, err error) {
+	if over > 0 {
+		return s.kv.Update(ctx, key, value, over)
 	}
-	_, err = s.kv.Create(ctx, credentialKey(c.Name), value)
-	if queue.Overtaken(err) {
-		return fmt.Errorf("credential %s %w", c.Name, ErrDuplicate)
+	revision, err = s.kv.Create(ctx, key, value)
+	if !queue.Overtaken(err) {
+		return revision, err
 	}
-	if err != nil {
-		return fmt.Errorf("write credential %s: %w", c.Name, err)
+	e, readErr := s.kv.Get(ctx, key)
+	if readErr != nil {
+		return 0, readErr
 	}
-	return nil
+	if old, readErr := registry.Decode(key, e.Value(), e.Revision()); readErr == nil && !old.Audit().Removed {
+		return 0, err
+	}
+	return s.kv.Update(ctx, key, value, e.Revision())
 }
 
-// DeleteCredential removes a credential.
-func (s *Store) DeleteCredential(ctx context.Context, name string) error {
-	if _, err := s.kv.Get(ctx, credentialKey(name)); errors.Is(err, jetstream.ErrKeyNotFound) {
-		return fmt.Errorf("credential %s %w", name, ErrNotFound)
+// Remove ends an entry as it was read; the entry itself is left as it is. Its
+// name is free again.
+func (s *Store) Remove(ctx context.Context, item registry.Item, change registry.Change) error {
+	if item.Audit().Revision == 0 && s.file[item.Key()] == nil {
+		return fmt.Errorf("%s %w", item, ErrNotFound)
 	}
-	if err := s.kv.Delete(ctx, credentialKey(name)); err != nil {
-		return fmt.Errorf("remove credential %s: %w", name, err)
+	gone, err := registry.Clone(item)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// deviceKey writes a name as one token of the letters that a key may have.
-func deviceKey(name string) string { return devicePrefix + strings.ReplaceAll(name, ".", "=") }
-
-// credentialKey keeps names with "/", "@" and anything else in one token.
-func credentialKey(name string) string {
-	return credentialPrefix + base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString([]byte(name))
+	gone.Audit().Removed = true
+	gone.Audit().Stamp(change)
+	return s.Put(ctx, gone)
 }

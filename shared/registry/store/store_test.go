@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -12,9 +13,11 @@ import (
 	"github.com/postrider/postrider/shared/timetest"
 )
 
+var by = registry.Entry{By: "tester"}
+
 func open(t *testing.T, bus *queue.Bus, file ...*registry.Device) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), bus, file)
+	s, err := Open(t.Context(), bus, registry.Entries{Devices: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,17 +36,17 @@ func load(t *testing.T, s *Store) *registry.Snapshot {
 func printer(state registry.State) *registry.Device {
 	return &registry.Device{
 		Name: "prn-1.chem.campus.test", Owner: "chem", Contacts: []string{"it@campus.test"}, Scope: registry.ScopeAnywhere,
-		Addresses: []netip.Prefix{netip.MustParsePrefix("10.2.3.4/32")}, State: state,
+		Addresses: registry.MustAddresses("10.2.3.4/32"), State: state, Entry: by,
 	}
 }
 
 func TestDevice(t *testing.T) {
 	s := open(t, queuetest.Start(t))
 	d := printer(registry.StateRequested)
-	if err := s.PutDevice(t.Context(), d); err != nil {
+	if err := s.Put(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutDevice(t.Context(), d); !errors.Is(err, ErrDuplicate) {
+	if err := s.Put(t.Context(), printer(registry.StateRequested)); !errors.Is(err, ErrDuplicate) {
 		t.Errorf("created twice: %v", err)
 	}
 	snapshot := load(t, s)
@@ -53,10 +56,10 @@ func TestDevice(t *testing.T) {
 	}
 	mine, theirs := *got, *got
 	mine.State, theirs.State = registry.StateActive, registry.StateRetired
-	if err := s.PutDevice(t.Context(), &mine); err != nil {
+	if err := s.Put(t.Context(), &mine); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutDevice(t.Context(), &theirs); !errors.Is(err, ErrConflict) {
+	if err := s.Put(t.Context(), &theirs); !errors.Is(err, ErrConflict) {
 		t.Errorf("changed at an old revision: %v", err)
 	}
 	if now, _ := load(t, s).Device(d.Name); now.State != registry.StateActive {
@@ -70,7 +73,7 @@ func TestDevice(t *testing.T) {
 func TestFileWins(t *testing.T) {
 	bus := queuetest.Start(t)
 	name := printer("").Name
-	if err := open(t, bus).PutDevice(t.Context(), printer(registry.StateSuspended)); err != nil {
+	if err := open(t, bus).Put(t.Context(), printer(registry.StateSuspended)); err != nil {
 		t.Fatal(err)
 	}
 	file := printer(registry.StateActive)
@@ -79,10 +82,10 @@ func TestFileWins(t *testing.T) {
 	if d, ok := load(t, s).Device(name); !ok || d.State != registry.StateActive || d.Origin != registry.OriginFile {
 		t.Errorf("device of the file: %+v", d)
 	}
-	if n := len(load(t, s).Devices()); n != 1 {
+	if n := len(load(t, s).Entries().Devices); n != 1 {
 		t.Errorf("%d devices", n)
 	}
-	if err := s.PutDevice(t.Context(), printer(registry.StateActive)); !errors.Is(err, ErrFromFile) {
+	if err := s.Put(t.Context(), printer(registry.StateActive)); !errors.Is(err, ErrFromFile) {
 		t.Errorf("changed a device of the file: %v", err)
 	}
 }
@@ -92,33 +95,37 @@ func TestCredentialNames(t *testing.T) {
 	s := open(t, queuetest.Start(t))
 	names := []string{"app", "App", "app/mail@campus.test", "app.mail", "app mail", "*", ">", "größe", "x=y"}
 	for _, name := range names {
-		if err := s.PutCredential(t.Context(), &registry.Credential{Name: name, Device: "app.campus.test", Hash: "hash of " + name}); err != nil {
+		if err := s.Put(t.Context(), &registry.Credential{Name: name, Device: "app.campus.test", Secrets: []registry.Secret{{Hash: "hash of " + name}}, Entry: by}); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	snapshot := load(t, s)
 	for _, name := range names {
-		if c, ok := snapshot.Credential(name); !ok || c.Hash != "hash of "+name {
+		if c, ok := snapshot.Credential(name); !ok || c.Secrets[0].Hash != "hash of "+name {
 			t.Errorf("%q reads back as %+v", name, c)
 		}
 	}
-	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "app", Hash: "other"}); !errors.Is(err, ErrDuplicate) {
+	if err := s.Put(t.Context(), &registry.Credential{Name: "app", Entry: by}); !errors.Is(err, ErrDuplicate) {
 		t.Errorf("replaced: %v", err)
 	}
-	if err := s.DeleteCredential(t.Context(), "app/mail@campus.test"); err != nil {
+	gone, _ := snapshot.Credential("app/mail@campus.test")
+	if err := s.Remove(t.Context(), gone, registry.Change{By: "tester", Reason: "lost"}); err != nil {
 		t.Error(err)
 	}
-	if err := s.DeleteCredential(t.Context(), "app/mail@campus.test"); !errors.Is(err, ErrNotFound) {
+	if err := s.Remove(t.Context(), gone, registry.Change{By: "tester"}); !errors.Is(err, ErrConflict) {
 		t.Errorf("removed twice: %v", err)
+	}
+	if err := s.Remove(t.Context(), &registry.Credential{Name: "never"}, registry.Change{By: "tester"}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("removed what never was: %v", err)
 	}
 	snapshot = load(t, s)
 	if _, ok := snapshot.Credential("app/mail@campus.test"); ok {
 		t.Error("it is still there")
 	}
-	if c, ok := snapshot.Credential("app"); !ok || c.Hash != "hash of app" {
+	if c, ok := snapshot.Credential("app"); !ok || c.Secrets[0].Hash != "hash of app" {
 		t.Errorf("another one went with it: %+v", c)
 	}
-	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "app/mail@campus.test", Hash: "anew"}); err != nil {
+	if err := s.Put(t.Context(), &registry.Credential{Name: "app/mail@campus.test", Entry: by}); err != nil {
 		t.Errorf("made again after it was removed: %v", err)
 	}
 }
@@ -126,7 +133,7 @@ func TestCredentialNames(t *testing.T) {
 func TestFollow(t *testing.T) {
 	bus := queuetest.Start(t)
 	s := open(t, bus)
-	if err := s.PutDevice(t.Context(), printer(registry.StateActive)); err != nil {
+	if err := s.Put(t.Context(), printer(registry.StateActive)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -140,10 +147,10 @@ func TestFollow(t *testing.T) {
 	d, _ := before.Device(printer("").Name)
 	changed := *d
 	changed.State = registry.StateSuspended
-	if err := s.PutDevice(t.Context(), &changed); err != nil {
+	if err := s.Put(t.Context(), &changed); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "prn", Device: d.Name}); err != nil {
+	if err := s.Put(t.Context(), &registry.Credential{Name: "prn", Device: d.Name, Entry: by}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, s, func(now *registry.Snapshot) bool {
@@ -151,7 +158,8 @@ func TestFollow(t *testing.T) {
 		of, ok := now.ByCredential("prn")
 		return d.State == registry.StateSuspended && ok && of == d && now.Revision > before.Revision
 	})
-	if err := s.DeleteCredential(t.Context(), "prn"); err != nil {
+	c, _ := s.Snapshot().Credential("prn")
+	if err := s.Remove(t.Context(), c, registry.Change{By: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, s, func(now *registry.Snapshot) bool { _, ok := now.Credential("prn"); return !ok })
@@ -169,7 +177,7 @@ func TestFollowAfterReconnect(t *testing.T) {
 	if s.Current() {
 		t.Error("current before anything was read")
 	}
-	if err := s.PutCredential(t.Context(), &registry.Credential{Name: "gone", Device: "x.test"}); err != nil {
+	if err := s.Put(t.Context(), &registry.Credential{Name: "gone", Device: "x.test", Entry: by}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -187,7 +195,8 @@ func TestFollowAfterReconnect(t *testing.T) {
 		// A fresh snapshot, not the one from before, and then current.
 		eventually(t, s, func(now *registry.Snapshot) bool { return now != before && s.Current() })
 	}
-	if err := s.DeleteCredential(t.Context(), "gone"); err != nil {
+	c, _ := s.Snapshot().Credential("gone")
+	if err := s.Remove(t.Context(), c, registry.Change{By: "tester"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := bus.NC.ForceReconnect(); err != nil {
@@ -213,22 +222,22 @@ func eventually(t *testing.T, s *Store, good func(*registry.Snapshot) bool) {
 func TestUnreadableEntry(t *testing.T) {
 	bus := queuetest.Start(t)
 	s := open(t, bus)
-	if err := s.PutDevice(t.Context(), printer(registry.StateActive)); err != nil {
+	if err := s.Put(t.Context(), printer(registry.StateActive)); err != nil {
 		t.Fatal(err)
 	}
-	for key, value := range map[string]string{"device.broken=test": `{"name":`, credentialKey("broken"): "[]", "other.thing": "{}"} {
+	for key, value := range map[string]string{"device.broken=test": `{"name":`, (&registry.Credential{Name: "broken"}).Key(): "[]", "other.thing": "{}"} {
 		if _, err := s.kv.PutString(t.Context(), key, value); err != nil {
 			t.Fatal(err)
 		}
 	}
 	snapshot := load(t, s)
-	if _, ok := snapshot.Credential("broken"); ok || len(snapshot.Devices()) != 1 {
-		t.Errorf("%d devices", len(snapshot.Devices()))
+	if _, ok := snapshot.Credential("broken"); ok || len(snapshot.Entries().Devices) != 1 {
+		t.Errorf("%d devices", len(snapshot.Entries().Devices))
 	}
-	if _, err := s.kv.PutString(t.Context(), deviceKey(printer("").Name), "null and void"); err != nil {
+	if _, err := s.kv.PutString(t.Context(), printer("").Key(), "null and void"); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(load(t, s).Devices()); n != 0 {
+	if n := len(load(t, s).Entries().Devices); n != 0 {
 		t.Errorf("%d devices: an entry that was overwritten with nonsense still admits", n)
 	}
 }
@@ -241,5 +250,63 @@ func TestLoadInterrupted(t *testing.T) {
 	cancel()
 	if snapshot, err := s.Load(ctx); err == nil && snapshot == nil {
 		t.Error("neither a snapshot nor an error")
+	}
+}
+
+// The history of an entry is every change of it, also more than the bucket
+// keeps, and also once it was removed.
+func TestHistory(t *testing.T) {
+	bus := queuetest.Start(t)
+	s := open(t, bus)
+	d := printer(registry.StateActive)
+	read := func(key string) (out []registry.Item) {
+		t.Helper()
+		if err := s.History(t.Context(), key, func(item registry.Item) error { out = append(out, item); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	log, err := bus.JS.Stream(t.Context(), queue.StreamRegistryLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := func() uint64 {
+		info, err := log.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.State.Msgs
+	}
+	const changes = 20
+	for i := range changes {
+		if i == 10 { // the bucket forgets none before the log has begun
+			timetest.Await(t, "the log begins", func() bool { return logged() == 10 })
+		}
+		d.Stamp(registry.Change{By: "tester", Reason: fmt.Sprint(i)})
+		if err := s.Put(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Remove(t.Context(), d, registry.Change{By: "other", Reason: "gone"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), &registry.Credential{Name: "x", Device: d.Name, Entry: by}); err != nil {
+		t.Fatal(err)
+	}
+	timetest.Await(t, "the log has all", func() bool { return len(read(d.Key())) == changes+1 })
+	for i, item := range read(d.Key()) {
+		audit := item.Audit()
+		if want := fmt.Sprint(i); i < changes && (audit.Reason != want || audit.Removed || audit.Revision == 0) {
+			t.Errorf("%d: %+v", i, audit)
+		}
+		if i == changes && (!audit.Removed || audit.By != "other" || audit.Reason != "gone") {
+			t.Errorf("removed: %+v", audit)
+		}
+	}
+	if n := len(read(">")); n != changes+2 {
+		t.Errorf("%d changes of all", n)
+	}
+	if n := len(read("device.absent=test")); n != 0 {
+		t.Errorf("%d changes of none", n)
 	}
 }

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/registry/store"
+	"github.com/postrider/postrider/shared/service"
+)
+
+func newDeviceRequest(f *flags) *cobra.Command {
+	r := request{device: registry.Device{Scope: registry.ScopeAnywhere, Class: mail.ClassDefault, State: registry.StateRequested}}
+	c := &cobra.Command{
+		Use:   "request NAME",
+		Short: "Ask for a registration; it takes effect when approved",
+		Long: `Ask for the registration of a device by its name. It may send once it is approved.
+
+  postrider device request prn-3.chem.campus.test --address 10.2.3.4 --owner chem --contact chem-it@campus.test
+  postrider device approve prn-3.chem.campus.test
+
+Only the name is needed, so that a help desk can note what it knows. With --form
+all answers of the request form are.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := r.read(args[0], time.Now().UTC())
+			if err != nil {
+				return err
+			}
+			if r.complete {
+				if missing := unanswered(d); len(missing) > 0 {
+					return usage("the form is not complete; still to say: %s", strings.Join(missing, ", "))
+				}
+			}
+			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
+				if old, ok := snapshot.Device(d.Name); ok && old.State == registry.StateRetired {
+					d.Revision = old.Revision // asked for anew
+				}
+				if err := checkPlace(snapshot, d, r.anyNetwork); err != nil {
+					return err
+				}
+				if err := s.Put(cmd.Context(), d); err != nil {
+					return storeError(err)
+				}
+				advise(cmd.ErrOrStderr(), snapshot, d)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is requested. Next: postrider device approve %s\n", d.Name, d.Name)
+				return nil
+			})
+		},
+	}
+	r.flags(c)
+	return c
+}
+
+// request is a device as the flags describe it, with the form.
+type request struct {
+	device              registry.Device
+	form                registry.Application
+	complete            bool
+	ranges              []string
+	size                string
+	exempt, exemptUntil string
+	anyNetwork          bool
+	reason, ticket      string
+}
+
+func (r *request) flags(c *cobra.Command) {
+	d, a, flags := &r.device, &r.form, c.Flags()
+	flags.StringSliceVar(&r.ranges, "address", nil, "address or range it sends from (repeatable); none: by credential only")
+	flags.StringVar(&d.Owner, "owner", "", "the unit it belongs to")
+	flags.StringSliceVar(&d.Contacts, "contact", nil, "address that hears about trouble (repeatable): the main one first")
+	flags.StringVar((*string)(&d.Scope), "scope", string(d.Scope), "where it may send: hosted or anywhere")
+	flags.StringVar((*string)(&d.Class), "class", string(d.Class), "alert, scan, application or default: its lane and lifetime")
+	flags.StringVar((*string)(&d.Traffic), "traffic", "", "what it sends: alerts, transactional, scans, newsletter, research or survey")
+	flags.StringVar((*string)(&d.Proof), "proof", "", "what it must show: either its address or a credential, always a credential, or both")
+	flags.StringSliceVar(&d.Senders, "sender", nil, "address it sends as (repeatable, at most 10)")
+	flags.StringSliceVar(&d.HeaderSenders, "header-sender", nil, "address that only its From field shows (repeatable)")
+	flags.StringVar(&r.size, "max-size", "", "largest message (example: 5MB)")
+	flags.IntVar(&d.Limits.Session, "max-session", 0, "messages of one session")
+	flags.IntVar(&d.Limits.Recipients, "max-recipients", 0, "recipients of one message")
+	flags.IntVar(&d.Limits.MessagesPerHour, "messages-per-hour", 0, "messages of one hour")
+	flags.IntVar(&d.Limits.RecipientsPerHour, "recipients-per-hour", 0, "recipients of one hour")
+	flags.StringVar(&d.Quirks.From, "override-from", "", "sender to set, where the device cannot")
+	flags.StringVar(&d.Quirks.Domain, "default-domain", "", "domain for addresses that the device writes without one")
+	flags.StringSliceVar(&d.Quirks.HideEHLO, "hide-ehlo", nil, "EHLO keyword that it does not get to see (repeatable)")
+	flags.BoolVar(&d.Quirks.LegacyTLS, "legacy-tls", false, "old TLS versions and ciphers")
+	flags.BoolVar(&d.Quirks.RepairNewlines, "repair-newlines", false, "mend bare CR and LF")
+	flags.BoolVar(&d.PHI, "phi", false, "health information: never in clear")
+	flags.StringVar(&r.exempt, "exempt", "", "`reason` why it need not authenticate where others must")
+	flags.StringVar(&r.exemptUntil, "exempt-until", "", "end of the exemption: a date or a duration")
+
+	flags.BoolVar(&r.complete, "form", false, "want every answer of the request form")
+	flags.StringVar(&a.By, "by", "", "who asks (default: you)")
+	flags.StringVar(&a.Unit, "unit", "", "form: school, college, division, group or service")
+	flags.StringVar(&a.ServiceOwner, "service-owner", "", "form: owner of the service")
+	flags.StringVar(&a.Purpose, "purpose", "", "form: what for, in teaching, research or administration")
+	flags.StringVar(&a.Audience, "audience", "", "form: who gets the mail")
+	flags.StringVar(&a.Type, "type", "", "form: type of device or application")
+	flags.StringVar(&a.WhyNoAuth, "why-no-auth", "", "form: why neither SMTP AUTH nor OAuth would do")
+	flags.BoolVar(&a.RunsMTA, "runs-mta", false, "form: it is, or runs, a mail server")
+	flags.StringVar(&a.Contract, "contract", "", "form: reference of the contract")
+	flags.StringVar(&a.TermsVersion, "terms", "", "form: version of the terms of use that were accepted")
+	flags.StringVar(&a.AttestedBy, "attested-by", "", "form: printed name of who vouches that the device is protected")
+	flags.StringVar(&a.AttestedTitle, "attested-title", "", "form: title of that person")
+	flags.StringVar(&a.Comment, "comment", "", "form: anything else")
+	placeFlags(c, &r.anyNetwork, &r.reason, &r.ticket)
+}
+
+// placeFlags are those of commands that give a device addresses.
+func placeFlags(c *cobra.Command, anyNetwork *bool, reason, ticket *string) {
+	c.Flags().BoolVar(anyNetwork, "any-network", false, "also where its network speaks against it; needs a --reason")
+	recordFlags(c, reason, ticket)
+}
+
+// recordFlags are those of every command that changes an entry.
+func recordFlags(c *cobra.Command, reason, ticket *string) {
+	c.Flags().StringVar(reason, "reason", "", "why, for the record")
+	c.Flags().StringVar(ticket, "ticket", "", "number of a ticket, for the record")
+}
+
+// read is the device that was asked for.
+func (r *request) read(name string, now time.Time) (*registry.Device, error) {
+	d := &r.device
+	d.Name = deviceName(name)
+	for _, s := range r.ranges {
+		p, err := registry.ParseRange(s)
+		if err != nil {
+			return nil, usage("--address: %w", err)
+		}
+		d.Addresses = append(d.Addresses, registry.Address{Range: p})
+	}
+	if r.size != "" {
+		n, err := config.ParseSize(r.size)
+		if err != nil {
+			return nil, usage("--max-size: %w", err)
+		}
+		d.Limits.Size = int64(n)
+	}
+	if err := r.exemption(now); err != nil {
+		return nil, err
+	}
+	if r.anyNetwork && r.reason == "" {
+		return nil, errNeedsReason
+	}
+	if r.form.By == "" {
+		r.form.By = actor()
+	}
+	if r.form.AttestedBy != "" {
+		d.Dates.Attested = now
+	}
+	d.Application, d.Dates.Requested = &r.form, now
+	d.Stamp(registry.Change{By: actor(), Reason: or(r.reason, "requested"), Ticket: r.ticket, At: now})
+	return d, checkDevice(d)
+}
+
+func (r *request) exemption(now time.Time) error {
+	until, err := moment(r.exemptUntil, now)
+	switch {
+	case err != nil:
+		return usage("--exempt-until: %w", err)
+	case r.exempt == "" && !until.IsZero():
+		return usage("--exempt-until: say why it is exempt, with --exempt")
+	case r.exempt != "":
+		r.device.Exempt = &registry.Exemption{Reason: r.exempt, Until: until}
+	}
+	return nil
+}
+
+var errNeedsReason = &service.Exit{Code: service.ExitUsage, Err: errors.New("say why, with --reason: the record shows it")}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// moment reads the end of something: a time, a day, at whose end it ends, or a
+// duration from now.
+func moment(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t.UTC(), nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
+		return t.AddDate(0, 0, 1).UTC(), nil
+	}
+	d, err := config.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return time.Time{}, fmt.Errorf("%q is neither a date (2027-06-30), nor a time (2027-06-30T12:00:00Z), nor a duration from now (2h, 90d)", s)
+	}
+	return now.Add(time.Duration(d)).UTC().Truncate(time.Second), nil
+}
+
+// unanswered are the flags of the form's answers that are still needed.
+func unanswered(d *registry.Device) (missing []string) {
+	a := d.Application
+	for _, answer := range []struct {
+		flag string
+		is   bool
+	}{
+		{"--owner", d.Owner != ""}, {"--contact", len(d.Contacts) > 0},
+		{"--address (or --proof credential)", len(d.Addresses) > 0 || d.Proof == registry.ProofCredential},
+		{"--sender", len(d.Senders) > 0}, {"--traffic", d.Traffic != ""},
+		{"--unit", a.Unit != ""}, {"--service-owner", a.ServiceOwner != ""}, {"--purpose", a.Purpose != ""},
+		{"--audience", a.Audience != ""}, {"--type", a.Type != ""},
+		{"--why-no-auth", a.WhyNoAuth != "" || d.Proof == registry.ProofCredential || d.Proof == registry.ProofBoth},
+		{"--terms", a.TermsVersion != ""}, {"--attested-by", a.AttestedBy != ""}, {"--attested-title", a.AttestedTitle != ""},
+	} {
+		if !answer.is {
+			missing = append(missing, answer.flag)
+		}
+	}
+	return missing
+}
+
+// advise says what a postmaster would ask about a device.
+func advise(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
+	unit, known := snapshot.Owner(d.Owner)
+	if len(d.Contacts) == 0 && (!known || len(unit.Contacts) == 0) {
+		fmt.Fprintf(to, "Nobody hears about trouble with %s: postrider device edit %s contacts=ADDRESS\n", d.Name, d.Name)
+	}
+	if d.Owner == "" {
+		fmt.Fprintf(to, "%s belongs to no unit: postrider device edit %s owner=UNIT\n", d.Name, d.Name)
+	}
+	if d.Application != nil && d.Application.RunsMTA {
+		fmt.Fprintf(to, "%s runs a mail server, which can deliver by itself: is the relay for it?\n", d.Name)
+	}
+}

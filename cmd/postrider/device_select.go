@@ -1,0 +1,123 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/postrider/postrider/shared/registry"
+)
+
+// A device selector chooses devices in the language of selector.go: "owner:chem
+// device:prn-* state:suspended". A bare word is a name; of several names each is
+// meant.
+type deviceSelector struct {
+	names []string
+	terms []deviceTerm
+	all   bool
+}
+
+type deviceTerm struct {
+	key     string
+	exclude bool
+	pattern *regexp.Regexp
+}
+
+// deviceKeys are the keys for devices, with what each compares.
+var deviceKeys = map[string]func(*registry.Device) []string{
+	"device":  func(d *registry.Device) []string { return []string{d.Name} },
+	"owner":   func(d *registry.Device) []string { return []string{d.Owner} },
+	"state":   func(d *registry.Device) []string { return []string{string(d.State)} },
+	"class":   func(d *registry.Device) []string { return []string{string(d.Class)} },
+	"traffic": func(d *registry.Device) []string { return []string{string(d.Traffic)} },
+	"contact": func(d *registry.Device) []string { return d.Contacts },
+	"address": func(d *registry.Device) []string { return strings.Fields(addresses(d)) },
+	"cause": func(d *registry.Device) []string {
+		if d.Suspension == nil {
+			return nil
+		}
+		return []string{d.Suspension.Cause}
+	},
+}
+
+// deviceSelectorHelp is the part of a command's help that explains the language.
+const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device owner state traffic"
+
+// parseDeviceSelector reads the words of a selector.
+func parseDeviceSelector(words []string, all bool) (*deviceSelector, error) {
+	s := &deviceSelector{all: all}
+	for _, text := range words {
+		fields := strings.Fields(text)
+		if len(fields) == 0 {
+			fields = []string{text}
+		}
+		for _, word := range fields {
+			if err := s.add(word); err != nil {
+				return nil, err
+			}
+		}
+	}
+	switch chosen := len(s.names) + len(s.terms); {
+	case all && chosen > 0:
+		return nil, usage("--all and a selector contradict each other; give one of them")
+	case !all && chosen == 0:
+		return nil, usage("say which: a name, a selector such as owner:chem, or --all")
+	}
+	return s, nil
+}
+
+func (s *deviceSelector) add(word string) error {
+	bare := strings.TrimLeft(word, "-!")
+	key, value, isTerm := strings.Cut(bare, ":")
+	switch {
+	case !isTerm && bare == word && !strings.ContainsAny(word, "*?"):
+		s.names = append(s.names, deviceName(word))
+		return nil
+	case !isTerm:
+		return usage("%q is no name; did you mean device:%s?", word, bare)
+	case deviceKeys[key] == nil || len(word) > len(bare)+1:
+		return usage("%q: unknown key in the selector; keys: address cause class contact device owner state traffic", word)
+	case value == "":
+		return usage("%q: %s has no value", word, key)
+	}
+	pattern, err := glob(value)
+	if err != nil {
+		return usage("%s: %q is no pattern", key, value)
+	}
+	s.terms = append(s.terms, deviceTerm{key, len(bare) < len(word), pattern})
+	return nil
+}
+
+// bulk reports that it may choose devices that nobody named.
+func (s *deviceSelector) bulk() bool { return len(s.names) == 0 }
+
+// choose are the devices that it means. A name that is none is an error.
+func (s *deviceSelector) choose(snapshot *registry.Snapshot) (chosen []*registry.Device, err error) {
+	for _, name := range s.names {
+		d, err := findDevice(snapshot, name)
+		if err != nil {
+			return nil, err
+		}
+		if s.matches(d) && !slices.Contains(chosen, d) {
+			chosen = append(chosen, d)
+		}
+	}
+	if s.bulk() {
+		for _, d := range snapshot.Entries().Devices {
+			if s.matches(d) {
+				chosen = append(chosen, d)
+			}
+		}
+	}
+	return chosen, nil
+}
+
+// matches reports that every term holds for a device.
+func (s *deviceSelector) matches(d *registry.Device) bool {
+	for _, t := range s.terms {
+		if slices.ContainsFunc(deviceKeys[t.key](d), t.pattern.MatchString) == t.exclude {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,152 @@
+package ledger
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/shared/books"
+	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/queuetest"
+)
+
+// heldAt is when something was held or released.
+func heldAt(o event.Outcome, id string, after time.Duration, rcpts ...string) event.Record {
+	return with(outcome(o, id, 0, to(rcpts...)), func(r *event.Record) {
+		r.Stage, r.At, r.Reason = event.StagePolicy, noon.Add(after), "content: rspamd: GTUBE"
+	})
+}
+
+// hold holds a message as policy does.
+func (s script) hold(id string, rcpts ...string) {
+	s.t.Helper()
+	h := &event.Held{At: noon, Rule: "content", Reason: "rspamd: GTUBE", Message: event.Admitted{QueueID: mail.QueueID(id), Owner: "chem", Env: envelope(rcpts...)}}
+	s.record(heldAt(event.Kept, id, 0, rcpts...))
+	if err := s.bus.Hold(s.t.Context(), h); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Who is held waits until he is released, whichever record comes first, and a
+// record that is stored again changes nothing.
+func TestFoldHeld(t *testing.T) {
+	const a = "a@example.org"
+	in := accepted("M", a)
+	kept, released := heldAt(event.Kept, "M", 0, a), heldAt(event.Released, "M", time.Minute, a)
+	keptAgain := heldAt(event.Kept, "M", time.Hour, a)
+	for _, c := range []struct {
+		name    string
+		records []event.Record
+		want    bool
+	}{
+		{"accepted", []event.Record{in}, false},
+		{"held", []event.Record{in, kept}, true},
+		{"released", []event.Record{in, kept, released}, false},
+		{"released, and the first stored again", []event.Record{in, kept, released, kept}, false},
+		{"in another order", []event.Record{released, kept, in}, false},
+		{"held again", []event.Record{in, kept, keptAgain, released}, true},
+		{"removed", []event.Record{in, kept, outcome(event.Removed, "M", 0, to(a))}, false},
+		{"sent back", []event.Record{in, kept, outcome(event.Failed, "M", 0, to(a))}, false},
+	} {
+		if got := foldAll(c.records...).recipients[a].held(); got != c.want {
+			t.Errorf("%s: held %v", c.name, got)
+		}
+	}
+}
+
+// What is held is queued, counted from HELD; the trace says where and why.
+func TestHeldIsQueued(t *testing.T) {
+	bus := queuetest.Start(t)
+	s := script{t, bus}
+	start(t, bus, t.TempDir())
+	s.record(accepted("M", "a@example.org", "b@example.org"))
+	s.hold("M", "a@example.org", "b@example.org")
+	if b := balance(t, bus, books.Wait); !b.Balances() || b.Total.Queued != 2 || b.Total.Accepted != 2 {
+		t.Errorf("%+v", b)
+	}
+	d := event.Decision{QueueID: "M", Verb: event.Drop, Actor: "anna"}
+	if err := bus.Decide(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	trace, err := books.Client(bus).Trace(t.Context(), "M")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range trace.Recipients {
+		p := r.Position
+		if r.State != books.StateQueued || p == nil || p.Place != books.PlaceHeld || p.Rule != "content" || p.Reason != "rspamd: GTUBE" || p.Decision == nil || p.Decision.Verb != event.Drop {
+			t.Errorf("%+v at %+v", r, p)
+		}
+	}
+	// Without HELD nothing counts it.
+	h, err := bus.HeldOf(t.Context(), "M")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.Unhold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if b := balance(t, bus, soon); b.Residual != 2 || b.Offending[0].Problem != books.ProblemLost {
+		t.Errorf("%+v", b)
+	}
+}
+
+// What is held is not driven. When HELD is lost it is held again, for the same
+// reason; what was released and lost is driven.
+func TestRecoveryHoldsAgain(t *testing.T) {
+	t.Parallel()
+	bus := queuetest.Start(t)
+	r := newRecoveryRig(t, bus, t.TempDir())
+	kept := r.accept("a@example.org")
+	r.hold(string(kept.id), "a@example.org")
+	some := r.accept("c@example.org", "d@example.org")
+	r.hold(string(some.id), "d@example.org")
+	r.job(string(some.id), time.Hour, "c@example.org")
+	released := r.accept("b@example.org")
+	r.hold(string(released.id), "b@example.org")
+	r.record(heldAt(event.Released, string(released.id), time.Minute, "b@example.org"))
+
+	r.recover()
+	if got := r.admittedEvents(); len(got) != 0 {
+		t.Fatalf("driven %+v", got[0])
+	}
+	if err := bus.JS.DeleteStream(t.Context(), queue.StreamHeld); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.recover()
+	r.recover()
+	got := r.admittedEvents()
+	if len(got) != 1 || got[0].QueueID != released.id {
+		t.Errorf("driven %+v", got)
+	}
+	for m, want := range map[*letterbox]string{kept: "a@example.org", some: "d@example.org"} {
+		h, err := bus.HeldOf(t.Context(), m.id)
+		if err != nil || h.Rule != "content" || h.Reason != "rspamd: GTUBE" || !slices.Equal(addresses(h.Message.Env), []string{want}) ||
+			h.Message.Content.Seq != m.ref.Seq || h.Message.First != len(m.rcpts) || h.Message.Owner != "chem" {
+			t.Errorf("held again %+v, %v", h, err)
+		}
+	}
+	if _, err := bus.HeldOf(t.Context(), released.id); !errors.Is(err, queue.ErrNotHeld) {
+		t.Errorf("held although it was released: %v", err)
+	}
+}
+
+// A held message outlives the retention: it is moved to KEEP, MAIL is purged,
+// and it stays there until it is settled.
+func TestHeldIsKept(t *testing.T) {
+	t.Parallel()
+	bus := queuetest.Start(t)
+	r := newPurgeRig(t, bus)
+	m := r.queued(100)
+	r.record(heldAt(event.Kept, string(m.id), 0, "a@example.org"))
+	r.after(25 * time.Hour)
+	r.expect("KEEP", m)
+	r.after(1000 * time.Hour)
+	r.expect("KEEP", m)
+}

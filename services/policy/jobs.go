@@ -1,0 +1,45 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/postrider/postrider/services/policy/lifecycle"
+	"github.com/postrider/postrider/services/policy/names"
+	"github.com/postrider/postrider/services/policy/review"
+	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/dnsx"
+	"github.com/postrider/postrider/shared/registry/store"
+	"github.com/postrider/postrider/shared/service"
+)
+
+// job is what policy does beside deciding: it keeps the slow facts of the registry
+// fresh. Each runs in one process at a time.
+type job interface {
+	Run(ctx context.Context) error
+}
+
+// openJobs makes the jobs; stop releases what they share. A sandbox has none:
+// nothing leaves the machine.
+func openJobs(env *service.Env, reg *store.Store) (jobs []job, stop func(), err error) {
+	cfg := env.Config
+	if cfg.Sandbox {
+		return nil, func() {}, nil
+	}
+	resolver, err := dnsx.New(dnsx.Config{Servers: cfg.DNS.Servers()})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open resolver: %w", err)
+	}
+	return []job{
+		lifecycle.New(env, reg),
+		&names.Names{
+			Bus: env.Bus, Registry: reg, DNS: resolver, Log: env.Log, Instance: env.Instance,
+			Confirm: cfg.Rules().FCrDNS != authz.Off,
+		},
+		&review.Reviewer{
+			Bus: env.Bus, Registry: reg, DNS: resolver, Log: env.Log, Instance: env.Instance, Signer: cfg.DKIM.Domain,
+			Include: cfg.Policy.SPFInclude, Enforce: cfg.Policy.SPF == config.Mode(authz.Enforce), Probe: cfg.Lifecycle.Probe,
+		},
+	}, resolver.Close, nil
+}

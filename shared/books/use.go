@@ -1,0 +1,50 @@
+package books
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// QuestionUse asks when each device was last used.
+const QuestionUse Question = "use"
+
+// Use is when a device was last used.
+type Use struct {
+	Device string `json:"device"`
+	// Last is when its last message was accepted, and Addresses when from where.
+	Last      time.Time                `json:"last,omitzero"`
+	Addresses map[netip.Addr]time.Time `json:"addresses,omitempty"`
+	// Undeliverable are the times at which reports to it were refused for good,
+	// since there is no such mailbox (5.1.x), within ReturnedFor.
+	Undeliverable []time.Time `json:"undeliverable,omitempty"`
+}
+
+// ReturnedFor is how long the books remember an undeliverable report as such.
+const ReturnedFor = 30 * 24 * time.Hour
+
+// Use hands the use of every device that was ever used to each, in the order of
+// their names. An error of each ends it.
+func (b *Books) Use(ctx context.Context, each func(Use) error) error {
+	answer, err := b.ask(ctx, QuestionUse, struct{}{})
+	if err != nil {
+		return err
+	}
+	defer answer.close()
+	for values := json.NewDecoder(answer); ; {
+		var u Use
+		switch err := values.Decode(&u); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("ask for %s: %w", QuestionUse, err)
+		}
+		if err := each(u); err != nil {
+			return err
+		}
+	}
+}
