@@ -19,6 +19,9 @@ var needed = map[string]string{
 	"/usr/sbin/opendkim-testmsg": "opendkim-tools",
 	"/usr/bin/dkimverify":        "python3-dkim",
 	"/usr/bin/tcpdump":           "tcpdump",
+	"/usr/sbin/krb5kdc":          "krb5-kdc",
+	"/usr/sbin/kadmin.local":     "krb5-admin-server",
+	"/usr/sbin/slapd":            "slapd",
 	"/usr/bin/unshare":           "util-linux",
 	"/usr/bin/mount":             "mount",
 	// Without it dkimpy does not know Ed25519.
