@@ -1,0 +1,3 @@
+// Package flood sends a relay a million recipients that it refuses. Its tests
+// need the build tag flood.
+package flood
