@@ -1,0 +1,274 @@
+// Package acceptance holds the requirements of the five services that this
+// relay replaces, row by row, and the suite that shows which of them it keeps.
+//
+// The rows are data (this file); the tests are named after the row that they
+// show, as in TestP10_SubdomainsAreListedOneByOne, and each asks a real relay
+// over SMTP: all services in this process, a DNS and mail exchangers of the
+// test's own. docs/REQUIREMENTS.md is made of both (page.go). A row that claims
+// a test that does not exist, a test that names no row, and a page that is stale
+// fail the suite.
+//
+// There are two relays, one for each position of the switches on which
+// institutions differ: open and strict. They are started once and shared; every
+// test has addresses of its own. Whatever is refused anywhere is held to the
+// same: a reference first, short, and nothing of ours in it.
+package acceptance
+
+// Status is how far a row is kept.
+type Status string
+
+// The statuses of a row.
+const (
+	Held      Status = "held"      // shown by this suite
+	Partly    Status = "partly"    // shown by this suite, but for what is missing
+	Elsewhere Status = "elsewhere" // shown by other tests of the project
+	NotYet    Status = "not yet"
+)
+
+// Row is one requirement.
+type Row struct {
+	// ID is a letter for the service it comes from, and a number.
+	ID string
+	// Text is what is wanted.
+	Text string
+	// Status says how far it is kept, Missing what is not.
+	Status  Status
+	Missing string
+	// Tests show it: a name of this package, or "folder.Name" of another.
+	Tests []string
+}
+
+func held(id, text string, tests ...string) Row {
+	return Row{ID: id, Text: text, Status: Held, Tests: tests}
+}
+
+func partly(id, text, missing string, tests ...string) Row {
+	return Row{ID: id, Text: text, Status: Partly, Missing: missing, Tests: tests}
+}
+
+func elsewhere(id, text string, tests ...string) Row {
+	return Row{ID: id, Text: text, Status: Elsewhere, Tests: tests}
+}
+
+func notYet(id, text string) Row { return Row{ID: id, Text: text, Status: NotYet} }
+
+// Services are where the rows come from, by their letter.
+var Services = []struct{ Letter, Name string }{
+	{"P", "University of Pennsylvania, SMTP-Relay"},
+	{"W", "UW-Madison, unauthenticated relay"},
+	{"S", "UW-Madison, authenticated relay"},
+	{"M", "University of Michigan, mail relay"},
+	{"X", "Exchange SMTP relay"},
+}
+
+// Switch is something that one institution wants and another does not.
+type Switch struct {
+	// About is what they disagree on, Key what sets it.
+	About, Key string
+	// Positions are both, with the rows that want them.
+	Positions [2]string
+	// Missing says what cannot be set yet.
+	Missing string
+	// Tests show both positions.
+	Tests []string
+}
+
+// Switches are the contradictions among the rows.
+var Switches = []Switch{
+	{"hosted mail from the campus", "policy.hosted_from_campus", [2]string{"whole campus (P8, W15)", "approved addresses only (M5)"}, "", []string{"TestM5_ApprovedAddressesOnly"}},
+	{"TLS 1.0 and 1.1", "listeners[].tls_minimum", [2]string{"spoken (W25)", "1.2 and later (S2), or 1.3"}, "speaking the old versions", []string{"TestS2_TLS12AndLater"}},
+	{"implicit TLS", "listeners[].mode", [2]string{"offered (S1)", "not offered (X12)"}, "", []string{"TestX12_ImplicitTLSIsAChoice"}},
+	{"who need not authenticate", "policy.must_authenticate", [2]string{"known addresses (W21, M1, X22)", "nobody without an exemption (P16, S1)"}, "", []string{"TestP20_ExemptionFromAuthentication"}},
+	{"stopping a sender", "block, device suspend", [2]string{"suspension, lifted with a ticket (P29, P30)", "block without notice (M9)"}, "the ticket", []string{"TestM9_BlockWithoutNotice", "TestP14_StatesOfARegistration"}},
+	{"newsletters", "policy.bulk", [2]string{"go (X7)", "through the list service (P33, M4)"}, "", []string{"TestX7_NewslettersAreAChoice"}},
+	{"wildcards among the senders", "", [2]string{"refused (S27)", "accepted"}, "accepting them", []string{"TestS27_NoWildcardSenders"}},
+	{"forward-confirmed names", "policy.fcrdns", [2]string{"wanted (P22, P23)", "not asked for"}, "", []string{"TestP23_WrongNameReachesHostedDomainsOnly"}},
+	{"where a login holds", "policy.address_lock", [2]string{"anywhere (P26)", "at its addresses (S7)"}, "", []string{"TestS7_AddressAndLogin"}},
+	{"reverse-path", "policy.sender_must_be_hosted", [2]string{"any valid one (P27)", "of a hosted domain (W23)"}, "", []string{"TestW23_SenderInAHostedDomain"}},
+	{"From field", "policy.from_field", [2]string{"flagged (P27)", "refused (P27)"}, "", []string{"TestP27_ValidSender"}},
+	{"networks of many machines", "policy.nat, policy.cloud", [2]string{"must authenticate (P24, P26)", "need not"}, "", []string{"TestP24_NATProvesNothing", "TestP26_CloudNeedsAuthentication"}},
+	{"“&” in HELO", "policy.helo_ampersand", [2]string{"accepted, not shown", "refused (W24)"}, "", []string{"TestW24_AmpersandInHELO"}},
+	{"suspension when reports cannot be delivered", "", [2]string{"yes (P29)", "no"}, "both", nil},
+}
+
+// Rows are all requirements, in order.
+var Rows = []Row{
+	held("P1", "Devices that cannot authenticate to the mail service can send.", "TestP1_DevicesThatCannotAuthenticate"),
+	notYet("P2", "Only staff and faculty own what is registered, never a vendor."),
+	elsewhere("P3", "Mail is stored and delivered later, also after every process was killed.", "test/crashpoints.TestCrashPoints", "test/faults.TestKills"),
+	held("P4", "Hosted domains go to their configured server, others by MX or address.", "TestP4_HostedByRouteAndOthersByMX", "test.TestInOneProcess"),
+	held("P5", "Anywhere on the Internet, by MX preference; the next MX where one does not answer.", "TestP5_NextMXWhenOneDoesNotAnswer"),
+	held("P6", "Clients with little SMTP, or a little wrong, are served; Date and Message-ID are added.", "TestP6_IncompleteClients", "services/ingress/wire.TestSloppyCommands"),
+	elsewhere("P7", "Content is purged once it is settled.", "test/purge.TestDeferredBeyondTheRetention", "services/ledger.TestPurge"),
+	held("P8", "A list of hosted domains is served from any campus address.", "TestP8_HostedDomainsFromTheCampus"),
+	held("P9", "The list is data, holds domains outside the institution's own, and changes live.", "TestP9_HostedListChangesLive", "TestP8_HostedDomainsFromTheCampus"),
+	held("P10", "Hosted domains match exactly; a subdomain is listed or is not hosted.", "TestP10_SubdomainsAreListedOneByOne"),
+	held("P11", "Recipients anywhere only for registered devices; others are shown where to register.", "TestP11_AnywhereOnlyForRegisteredDevices"),
+	partly("P12", "The name of a device is what is registered; changes are audited.", "the address does not follow the DNS", "TestP12_TheNameIsRegistered"),
+	notYet("P13", "Nothing becomes active without a request."),
+	partly("P14", "A registration goes through states, with actor and time.", "the steps between request and approval", "TestP14_StatesOfARegistration", "TestM26_OnlyAfterActivation"),
+	held("P15", "Who is not registered is pointed to the registration and to nothing else.", "TestP11_AnywhereOnlyForRegisteredDevices"),
+	notYet("P16", "Login with a Kerberos principal; no password is kept here."),
+	partly("P17", "User names with a slash stay as they are.", "principals with and without a realm are not one", "TestP17_UserNamesWithASlash"),
+	notYet("P18", "Unit administrators request principals for their own unit."),
+	notYet("P19", "The life of a principal stays with its issuer."),
+	held("P20", "A device that cannot authenticate is exempt, with a reason and an end.", "TestP20_ExemptionFromAuthentication"),
+	held("P21", "Login on TLS only.", "TestP21_AuthenticationOnTLSOnly"),
+	held("P22", "The DNS leads from the address to the registered name and back.", "TestP22_ForwardConfirmedName", "shared/dnsx.TestForwardConfirmed", "services/ingress.TestNameIsWaitedFor"),
+	held("P23", "With a wrong name, hosted domains only; without an answer of the DNS the last good one for 72 h, else later; ranges and logins are exempt.", "TestP23_TheLastGoodAnswerHolds", "TestP23_WrongNameReachesHostedDomainsOnly", "TestP22_ForwardConfirmedName"),
+	held("P24", "An address behind which many machines are proves nothing.", "TestP24_NATProvesNothing"),
+	held("P25", "From there a login is needed for recipients anywhere.", "TestP25_NATWithAuthentication"),
+	held("P26", "From cloud networks likewise.", "TestP26_CloudNeedsAuthentication"),
+	partly("P27", "A valid sender in envelope and header.", "nobody is asked whether the sender can be reached", "TestP27_ValidSender"),
+	elsewhere("P28", "What cannot be delivered is reported to its sender, from the null path, signed.", "test.TestInOneProcess", "services/bounce.TestReport"),
+	notYet("P29", "Reports that cannot be delivered lead to suspension, after a warning."),
+	notYet("P30", "A suspension is lifted with a ticket."),
+	notYet("P31", "Senders are functions or lists, not persons."),
+	held("P32", "Not from homes.", "TestP32_NoHomes", "TestW1_OnlyTheCampus"),
+	partly("P33", "Not for bulk mail; the list service is named.", "recipients are not counted by the hour", "TestW45_KindsOfBulk", "TestX7_NewslettersAreAChoice"),
+	notYet("P34", "A sheet of settings for each registration."),
+	notYet("P35", "Guides by class of device."),
+
+	held("W1", "Only the campus; others are pointed to the authenticated service.", "TestW1_OnlyTheCampus"),
+	partly("W2", "Not for workstations.", "registering one is not refused", "TestW2_NoWorkstations"),
+	notYet("W3", "Not for mail servers: who approves sees whether one answers there."),
+	notYet("W4", "Mail that came through many foreign servers is flagged."),
+	held("W5", "Programs send with a plain SMTP library.", "TestW5_AnSMTPLibraryIsEnough"),
+	held("W6", "Recipients need not be known beforehand.", "TestW6_RecipientsNobodyListed"),
+	notYet("W7", "Listeners face the campus only."),
+	notYet("W8", "A request says why other ways will not do."),
+	notYet("W9", "A request says what for."),
+	notYet("W10", "Only paid faculty and staff may ask."),
+	notYet("W11", "Terms of use are accepted, in a version."),
+	notYet("W12", "Content is scanned: tagged, held or refused."),
+	notYet("W13", "Health data never leaves in clear."),
+	notYet("W14", "Evidence of a device and a span of time can be handed over."),
+	held("W15", "Hosted recipients need no registration.", "TestP8_HostedDomainsFromTheCampus", "TestM5_ApprovedAddressesOnly"),
+	held("W16", "Several addresses in one registration, each with its own state.", "TestW16_AddressesHaveTheirOwnState"),
+	notYet("W17", "Owners change and delete what is theirs."),
+	notYet("W18", "The unused is retired, after a notice."),
+	held("W19", "Every refusal has a reference, and those about who may send lead to help.", "TestW19_EveryRefusalHasAReference", "TestW19_TooManyMistakes", "TestW19_RefusedContent", "TestP11_AnywhereOnlyForRegisteredDevices", "TestW36_OutsideGoesToTheAuthenticatedService"),
+	notYet("W20", "A name and port 25."),
+	held("W21", "No login where the address is known; an empty one gets a clear answer.", "TestW21_UserAndPasswordLeftBlank"),
+	held("W22", "With and without TLS on one listener.", "TestW22_WithAndWithoutTLS"),
+	partly("W23", "Senders of a hosted domain only.", "nobody is asked whether the mailbox exists", "TestW23_SenderInAHostedDomain"),
+	partly("W24", "HELO with “&” is accepted and not shown, or refused.", "commands show it", "TestW24_AmpersandInHELO"),
+	notYet("W25", "TLS 1.0 and 1.1 for old devices."),
+	notYet("W26", "Who still uses old TLS is known, and refused in stages."),
+	elsewhere("W27", "Certain domains are never served in clear.", "services/delivery.TestNeverInClearWhereTLSIsRequired", "test.TestInOneProcess"),
+	notYet("W28", "The list of those domains is published."),
+	notYet("W29", "Two names for one service."),
+	notYet("W30", "Mail leaves from known addresses."),
+	notYet("W31", "SPF names these addresses, and is watched."),
+	elsewhere("W32", "TLS outwards where it is offered.", "services/delivery.TestOpportunisticFallsBackToClear"),
+	elsewhere("W33", "TLS level by domain, verified where wanted.", "services/delivery.TestVerifyRefusesTheWrongCertificate", "services/delivery.TestVerify"),
+	held("W34", "The size limit is announced and answered at MAIL.", "TestW34_SizeIsAnnounced"),
+	held("W35", "Not from outside.", "TestW1_OnlyTheCampus"),
+	held("W36", "Applications outside are pointed to the authenticated service.", "TestW36_OutsideGoesToTheAuthenticatedService"),
+	held("W37", "Who may send as whom is registered.", "TestW37_NoArbitraryFrom", "TestS3_ReversePathAndFromField"),
+	notYet("W38", "Alignment with DMARC is shown at registration."),
+	elsewhere("W39", "Everything is signed for the relay's domain.", "test.TestInOneProcess", "services/signer.TestSignaturesVerify"),
+	notYet("W40", "Signatures for other domains are off unless registered."),
+	elsewhere("W41", "A signature that is there survives.", "services/signer.TestSignedBefore"),
+	held("W42", "Third parties send as subdomains only.", "TestW42_TheApexIsForInternalOwners"),
+	partly("W43", "Unsubscribe fields pass untouched and signed; none are added.", "bulk without them raises no warning", "TestW43_UnsubscribeFieldsPass"),
+	held("W44", "A block by address holds at once, in open sessions, too.", "TestW44_BlockHoldsInOpenSessions"),
+	held("W45", "The kinds of traffic are named, and bulk is held to its rule.", "TestW45_KindsOfBulk"),
+
+	held("S1", "Login on the relay, submission and implicit TLS ports.", "TestS1_LoginOnThreePorts"),
+	held("S2", "TLS 1.2 and later.", "TestS2_TLS12AndLater"),
+	held("S3", "Reverse-path and From field are known addresses; the answer says which is not.", "TestS3_ReversePathAndFromField"),
+	held("S4", "At most ten addresses.", "TestS4_AtMostTenSenders"),
+	notYet("S5", "Senders are in the directory, and looked up again."),
+	notYet("S6", "A domain is sent as only where that is shown to be allowed."),
+	held("S7", "Static addresses: a login holds only there.", "TestS7_AddressAndLogin"),
+	held("S8", "A size limit of its own for each device.", "TestS8_SizeOfADevice"),
+	held("S9", "A hundred messages of one session, and the next one in another.", "TestS9_MessagesOfASession", "TestS9_RecipientsOfADevice", "TestS9_RecipientsOfAll"),
+	notYet("S10", "A contract stands behind an external owner."),
+	notYet("S11", "Terms of use, as W11."),
+	notYet("S12", "Scanning, as W12."),
+	notYet("S13", "Health data, as W13."),
+	notYet("S14", "Usage by owner, by the hour and the year."),
+	notYet("S15", "Quotas, and who exceeds them."),
+	notYet("S16", "Volume is watched."),
+	notYet("S17", "Looking at mail data is itself audited."),
+	notYet("S18", "Violations are handed on, as W14."),
+	notYet("S19", "An approval has a reason."),
+	notYet("S20", "The form: unit."),
+	notYet("S21", "The form: service owner."),
+	notYet("S22", "The form: reverse-path."),
+	notYet("S23", "The form: From field where it differs."),
+	notYet("S24", "The form: addresses."),
+	notYet("S25", "The form: name of the application."),
+	notYet("S26", "The form: audience."),
+	held("S27", "No wildcards among the senders.", "TestS27_NoWildcardSenders"),
+	notYet("S28", "An answer within three working days."),
+	partly("S29", "Two secrets hold during rotation; an ended one does not.", "issuing them is a command's", "TestS29_TwoSecretsDuringRotation"),
+	held("S30", "A user name is not a sender's address.", "TestS30_UserNameIsNotTheSender", "TestS30_NobodyActsForAnother"),
+	notYet("S31", "SPF of the sender's domain includes us."),
+	notYet("S32", "The addresses of the service are published."),
+	notYet("S33", "Owners see their own login failures."),
+	notYet("S34", "… and the port of their last attempts."),
+	notYet("S35", "… and version and cipher of TLS."),
+	partly("S36", "Every fault has a reply of its own.", "the owner's view, and “nothing seen”", "TestS36_EachFaultHasItsOwnReply"),
+	notYet("S37", "Ciphers of old devices."),
+	notYet("S38", "Weak ciphers only where named."),
+	held("S39", "One application is stopped, not its address.", "TestS39_OneCredentialIsStopped"),
+	notYet("S40", "Old and new name at the same time."),
+	notYet("S41", "Only those on the old name are told."),
+	notYet("S42", "Changes of addresses are told before."),
+	notYet("S43", "A role address in every notice."),
+	elsewhere("S44", "Draining one of several loses no session.", "services/ingress.TestShutdown", "services/ingress/wire.TestShutdownBusy"),
+
+	partly("M1", "Machines that cannot authenticate have a server.", "registration asks for no reason", "TestP1_DevicesThatCannotAuthenticate"),
+	notYet("M2", "Not for who can send himself, as W3."),
+	partly("M3", "Not for workstations.", "the question in the form", "TestW2_NoWorkstations"),
+	held("M4", "Not for bulk, where that is set.", "TestX7_NewslettersAreAChoice"),
+	held("M5", "Approved addresses only, hosted recipients included.", "TestM5_ApprovedAddressesOnly"),
+	notYet("M6", "Owners are units."),
+	notYet("M7", "Only the institution's addresses can be registered."),
+	notYet("M8", "Policy is accepted, as W11."),
+	held("M9", "A block without notice, audited.", "TestM9_BlockWithoutNotice", "TestW44_BlockHoldsInOpenSessions"),
+	notYet("M10", "A registration on paper."),
+	partly("M11", "Static addresses; pools prove nothing.", "registering one is not refused", "TestM11_NoAddressPools"),
+	held("M12", "Several addresses in one registration.", "TestM12_SeveralAddresses"),
+	notYet("M13", "One main contact, and a backup."),
+	notYet("M14", "A contact should be a group."),
+	notYet("M15", "Contacts are on the notice list."),
+	notYet("M16", "They are put there, by us."),
+	notYet("M17", "Notices reach each, and that is known."),
+	notYet("M18", "Changes show on the status page."),
+	notYet("M19", "The form: what it is, and why it cannot authenticate."),
+	notYet("M20", "The form: attestation, every year."),
+	notYet("M21", "The form: who signs."),
+	notYet("M22", "What looks compromised is stopped."),
+	held("M23", "Misuse ends access, as W44.", "TestW44_BlockHoldsInOpenSessions"),
+	notYet("M24", "Contacts hear of problems."),
+	notYet("M25", "Activation is confirmed, address by address."),
+	held("M26", "Nothing before the activation, everything after.", "TestM26_OnlyAfterActivation"),
+	notYet("M27", "Postmaster and help desk are in the texts."),
+
+	held("X1", "Relay to accepted domains.", "TestX1_HostedScope", "TestP8_HostedDomainsFromTheCampus"),
+	held("X2", "Relay outside.", "TestP11_AnywhereOnlyForRegisteredDevices"),
+	held("X3", "Without credentials.", "TestP1_DevicesThatCannotAuthenticate"),
+	held("X4", "With credentials.", "TestS1_LoginOnThreePorts"),
+	held("X5", "Without a mailbox for the device.", "TestP17_UserNamesWithASlash", "TestP1_DevicesThatCannotAuthenticate"),
+	elsewhere("X6", "Alerts overtake the rest.", "services/delivery.TestAlertLane"),
+	held("X7", "Newsletters may go, where that is set.", "TestX7_NewslettersAreAChoice"),
+	elsewhere("X8", "The trace shows every step.", "services/ledger.TestTraceTimeline", "test.TestInOneProcess"),
+	notYet("X9", "Receive connectors can be imported."),
+	held("X10", "No open relay, whatever the address looks like.", "TestX10_AddressTricks", "TestX10_SenderTricks", "TestX10_HostedAndOutsideInOneMessage", "TestX10_SubmissionPorts"),
+	held("X11", "Three ways: direct to hosted domains, login on the submission port, trusted address.", "TestX11_ThreeWays"),
+	held("X12", "Implicit TLS is on or off.", "TestX12_ImplicitTLSIsAChoice"),
+	held("X13", "Who is not registered is told the address that was seen, and where to add it.", "TestP11_AnywhereOnlyForRegisteredDevices"),
+	partly("X14", "Who must authenticate is told both ways out.", "the text links to them", "TestX11_ThreeWays", "TestP25_NATWithAuthentication"),
+	held("X15", "TLS on the wrong port is answered in words.", "TestX15_WrongPortOrEncryption", "services/ingress/wire.TestTLSMismatch"),
+	notYet("X16", "SPF and DKIM of the sender's domain are checked."),
+	partly("X17", "Missing header fields are added.", "owners see no score", "TestP6_IncompleteClients"),
+	held("X18", "Trusted addresses only: no name or sender stands for one.", "TestX18_TrustedAddressesOnly"),
+	notYet("X19", "Who need not authenticate is reported."),
+	notYet("X20", "Usage is watched for abuse."),
+	held("X21", "Address and login together, where registered so.", "TestX21_AddressAndLoginBoth", "TestS7_AddressAndLogin"),
+	held("X22", "A printer without login or TLS reaches hosted domains and the world.", "TestX22_PrinterWithoutLoginOrTLS"),
+	elsewhere("X23", "The same in one process, in containers and as services.", "test.TestAsSeparateProcesses", "test/compose.TestCompose"),
+}
