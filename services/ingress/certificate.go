@@ -55,13 +55,17 @@ func OpenCertificate(cfg *config.Config, log zerolog.Logger) (*Certificate, erro
 	return c, nil
 }
 
-// Config is the server side of TLS for every listener: 1.2 or better.
+// Config is the server side of TLS, before a listener says which versions it
+// speaks: 1.2 or better.
 func (c *Certificate) Config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
 }
+
+// RSA reports a certificate with an RSA key.
+func (c *Certificate) RSA() bool { return c.current.Load().Leaf.PublicKeyAlgorithm == x509.RSA }
 
 // Watch reads the files again when they change, until ctx ends.
 func (c *Certificate) Watch(ctx context.Context) error {

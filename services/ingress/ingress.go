@@ -37,7 +37,6 @@ package ingress
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -181,7 +180,7 @@ func (in *Ingress) listen(certificate *Certificate) ([]*listener, error) {
 		}
 		bound := &listener{Listener: l, inner: inner}
 		bound.wire = wire.Config{
-			Hostname: in.cfg.Relay.Hostname, TLS: certificate.Config(), ImplicitTLS: l.Mode == config.ModeSubmissions,
+			Hostname: in.cfg.Relay.Hostname, TLS: serverTLS(l, certificate.Config(), in.registry), ImplicitTLS: l.Mode == config.ModeSubmissions,
 			Auth: in.cfg.Auth.Any() || in.rules.Sandbox, MaxSize: int64(in.cfg.Limits.MessageSize),
 			MaxRecipients: in.cfg.Limits.Recipients,
 			Refused:       func(r wire.Refusal) replyOf { return in.refusedByWire(l, r) },
@@ -189,8 +188,8 @@ func (in *Ingress) listen(certificate *Certificate) ([]*listener, error) {
 		if in.rules.Helo == authz.Enforce {
 			bound.wire.NoHelo = "&"
 		}
-		if l.TLSMinimum == "1.3" { // what is older than 1.2 is not spoken
-			bound.wire.TLS.MinVersion = tls.VersionTLS13
+		if legacy(l) && !certificate.RSA() {
+			in.log.Warn().Str("listener", l.Name).Msg("ciphers: legacy, and tls.certificate has no RSA key: the oldest devices can use no other")
 		}
 		if l.Limits != nil {
 			bound.wire.MaxConnections, bound.wire.MaxConnectionsPerAddress = l.Limits.Connections, l.Limits.PerAddress

@@ -46,23 +46,11 @@ func unavailable() []caution {
 		{"listeners[].proxy_protocol_from", "this release does not read PROXY headers; clients behind the balancer all have its address, and are refused unless it is registered", func(c *Config) []string {
 			return each("listeners", c.Listeners, "proxy_protocol_from", func(l Listener) bool { return len(l.ProxyProtocolFrom) > 0 })
 		}},
-		{"listeners[].tls_floor_by_source", "this release has one TLS minimum for a listener; these sources get that of the listener", func(c *Config) []string {
-			return each("listeners", c.Listeners, "tls_floor_by_source", func(l Listener) bool { return len(l.TLSFloorBySource) > 0 })
-		}},
-		{"listeners[].tls_minimum below 1.2", "this release speaks TLS 1.2 and later only; older clients cannot use TLS", func(c *Config) []string {
-			return each("listeners", c.Listeners, "tls_minimum", func(l Listener) bool { return l.TLSMinimum < "1.2" })
-		}},
-		{"listeners[].ciphers: legacy", "this release has the default cipher suites only; old clients may not be able to use TLS", func(c *Config) []string {
-			return each("listeners", c.Listeners, "ciphers", func(l Listener) bool { return l.Ciphers == CiphersLegacy })
-		}},
 		{"delivery.source_addresses", "this release does not choose the address to send from; the system does", func(c *Config) []string {
 			return when(len(c.Delivery.SourceAddresses) > 0, "delivery.source_addresses")
 		}},
 		{"policy.personal_sender", "this release does not know which addresses are personal; no sender is refused for it", func(c *Config) []string {
 			return when(c.Policy.PersonalSender != Mode(authz.Off), "policy.personal_sender")
-		}},
-		{"devices[].quirks.legacy_tls", "this release has the TLS versions of the listener for every device", func(c *Config) []string {
-			return each("devices", c.Devices, "quirks.legacy_tls", func(d registry.Device) bool { return d.Quirks.LegacyTLS })
 		}},
 		{"devices[].phi", "this release makes no difference for this device; name its destinations in delivery.require_tls", func(c *Config) []string {
 			return each("devices", c.Devices, "phi", func(d registry.Device) bool { return d.PHI })

@@ -114,6 +114,7 @@ func (r *relay) configuration(t testing.TB, mxPort int) *config.Config {
 		{Name: "devices", Address: r.SMTP, Mode: config.ModeRelay},
 		{Name: "submission", Address: r.submission, Mode: config.ModeSubmission},
 	}
+	c.Listeners[0].TLSFloorBySource = []config.TLSFloor{{From: netip.MustParsePrefix("127.1.40.0/24"), Minimum: "1.0", Ciphers: config.CiphersLegacy}}
 	prefix := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
 	c.Networks = config.Networks{
 		Campus: prefix("127.1.0.0/16"), Workstations: prefix("127.1.20.0/24"), DHCP: prefix("127.1.21.0/24"), Deny: prefix("127.1.22.0/24"),

@@ -76,7 +76,7 @@ type Switch struct {
 // Switches are the contradictions among the rows.
 var Switches = []Switch{
 	{"hosted mail from the campus", "policy.hosted_from_campus", [2]string{"whole campus (P8, W15)", "approved addresses only (M5)"}, "", []string{"TestM5_ApprovedAddressesOnly"}},
-	{"TLS 1.0 and 1.1", "listeners[].tls_minimum", [2]string{"spoken (W25)", "1.2 and later (S2), or 1.3"}, "speaking the old versions", []string{"TestS2_TLS12AndLater"}},
+	{"TLS 1.0 and 1.1", "listeners[].tls_minimum", [2]string{"spoken (W25)", "1.2 and later (S2), or 1.3"}, "", []string{"TestW25_OldTLSWhereItIsNamed", "TestS2_TLS12AndLater"}},
 	{"implicit TLS", "listeners[].mode", [2]string{"offered (S1)", "not offered (X12)"}, "", []string{"TestX12_ImplicitTLSIsAChoice"}},
 	{"who need not authenticate", "policy.must_authenticate", [2]string{"known addresses (W21, M1, X22)", "nobody without an exemption (P16, S1)"}, "", []string{"TestP20_ExemptionFromAuthentication"}},
 	{"stopping a sender", "block, device suspend", [2]string{"suspension, lifted with a ticket (P29, P30)", "block without notice (M9)"}, "the ticket", []string{"TestM9_BlockWithoutNotice", "TestP14_StatesOfARegistration"}},
@@ -153,7 +153,7 @@ var Rows = []Row{
 	held("W22", "With and without TLS on one listener.", "TestW22_WithAndWithoutTLS"),
 	partly("W23", "Senders of a hosted domain only.", "nobody is asked whether the mailbox exists", "TestW23_SenderInAHostedDomain"),
 	partly("W24", "HELO with “&” is accepted and not shown, or refused.", "commands show it", "TestW24_AmpersandInHELO"),
-	notYet("W25", "TLS 1.0 and 1.1 for old devices."),
+	held("W25", "TLS 1.0 and 1.1 for old devices.", "TestW25_OldTLSWhereItIsNamed", "services/ingress.TestTLSFloor"),
 	notYet("W26", "Who still uses old TLS is known, and refused in stages."),
 	elsewhere("W27", "Certain domains are never served in clear.", "services/delivery.TestNeverInClearWhereTLSIsRequired", "test.TestInOneProcess"),
 	notYet("W28", "The list of those domains is published."),
@@ -211,8 +211,8 @@ var Rows = []Row{
 	notYet("S34", "… and the port of their last attempts."),
 	notYet("S35", "… and version and cipher of TLS."),
 	partly("S36", "Every fault has a reply of its own.", "the owner's view, and “nothing seen”", "TestS36_EachFaultHasItsOwnReply"),
-	notYet("S37", "Ciphers of old devices."),
-	notYet("S38", "Weak ciphers only where named."),
+	elsewhere("S37", "Ciphers of old devices: twelve of the fourteen.", "services/ingress.TestTLSFloor"),
+	elsewhere("S38", "Weak ciphers only where named.", "services/ingress.TestTLSFloor"),
 	held("S39", "One application is stopped, not its address.", "TestS39_OneCredentialIsStopped"),
 	notYet("S40", "Old and new name at the same time."),
 	notYet("S41", "Only those on the old name are told."),

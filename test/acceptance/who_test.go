@@ -215,6 +215,29 @@ func TestS2_TLS12AndLater(t *testing.T) {
 	}
 }
 
+// Old TLS is spoken to the networks that are named, and to no other.
+func TestW25_OldTLSWhereItIsNamed(t *testing.T) {
+	r := open()
+	for _, from := range []string{"127.1.40.1", r.stranger()} {
+		for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
+			s := r.dial(t, r.SMTP, from)
+			s.must(hello, "250")
+			s.must("STARTTLS", "220")
+			old := tls.Client(s.conn, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
+			if err := old.HandshakeContext(t.Context()); (err == nil) != (from == "127.1.40.1") {
+				t.Errorf("%s from %s: %v", tls.VersionName(version), from, err)
+			} else if err == nil {
+				s.use(old)
+				s.must(hello, "250")
+				if a := s.send("<old@campus.test>", "From: old@campus.test", "", "<staff@campus.test>"); a.code != 250 {
+					t.Errorf("%s: %d %s", tls.VersionName(version), a.code, a.text)
+				}
+			}
+			s.close()
+		}
+	}
+}
+
 // A login with the address one sends as fails: that is no credential.
 func TestS30_UserNameIsNotTheSender(t *testing.T) {
 	open().play(t,
