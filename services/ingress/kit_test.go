@@ -34,7 +34,7 @@ const patience = 20 * time.Second
 // campus, campus.test is hosted; 127.0.0.2 is the device prn.campus.test, which
 // may send anywhere.
 type rig struct {
-	t     *testing.T
+	t     testing.TB
 	bus   *queue.Bus
 	store *store.Store
 	cfg   *config.Config
@@ -50,12 +50,12 @@ const (
 	device = "127.0.0.2"
 )
 
-func start(t *testing.T, adjust ...func(*config.Config)) *rig {
+func start(t testing.TB, adjust ...func(*config.Config)) *rig {
 	t.Helper()
 	return startOn(t, queuetest.Start(t), adjust...)
 }
 
-func startOn(t *testing.T, bus *queue.Bus, adjust ...func(*config.Config)) *rig {
+func startOn(t testing.TB, bus *queue.Bus, adjust ...func(*config.Config)) *rig {
 	t.Helper()
 	cfg := config.Defaults()
 	cfg.Relay = config.Relay{Hostname: "relay.campus.test", Data: t.TempDir(), HelpURL: "https://relay.campus.test"}
@@ -160,7 +160,7 @@ func (r *rig) suspend() {
 
 // client is a raw SMTP client.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	in   *bufio.Reader
 }
