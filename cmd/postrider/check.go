@@ -19,7 +19,7 @@ import (
 
 func newCheck(f *flags) *cobra.Command {
 	c := &cobra.Command{Use: "check", Short: "Ask what the relay would do, without sending anything"}
-	c.AddCommand(newCheckAccept(f))
+	c.AddCommand(newCheckAccept(f), newCheckObserved(f))
 	return c
 }
 

@@ -39,12 +39,13 @@ type output struct {
 // answers are the questions that any instance answers.
 func (l *Ledger) answers() map[books.Question]answerer {
 	return map[books.Question]answerer{
-		books.QuestionTrace:   value(l.trace),
-		books.QuestionBalance: value(l.balance),
-		books.QuestionStatus:  value(l.status),
-		books.QuestionExport:  l.export,
-		books.QuestionEnds:    value(l.ends),
-		books.QuestionUse:     l.use,
+		books.QuestionTrace:    value(l.trace),
+		books.QuestionBalance:  value(l.balance),
+		books.QuestionStatus:   value(l.status),
+		books.QuestionExport:   l.export,
+		books.QuestionEnds:     value(l.ends),
+		books.QuestionUse:      l.use,
+		books.QuestionObserved: l.observed,
 	}
 }
 

@@ -60,6 +60,7 @@ type batch struct {
 	order    []*entry
 	tally    tally
 	uses     uses
+	observed observations
 }
 
 // entry is an account in memory.
@@ -78,6 +79,7 @@ func (b *batch) fold(r *event.Record, at place) error {
 	}
 	e.fold(r, at)
 	b.uses.note(e, r)
+	b.observed.note(e, r, at)
 	e.places = append(e.places, at)
 	return nil
 }
@@ -154,6 +156,9 @@ func (b *batch) store() error {
 		}
 	}
 	if err := b.save.writeUses(b.ctx, &b.uses); err != nil {
+		return err
+	}
+	if err := b.save.writeObserved(b.ctx, b.observed); err != nil {
 		return err
 	}
 	return b.save.writeTally(b.ctx, b.tally)

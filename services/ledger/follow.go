@@ -116,6 +116,9 @@ func (l *Ledger) followOnce(ctx context.Context) error {
 		if err := l.index.forgetUses(ctx, pruned, instant(at.horizon)); err != nil {
 			return err
 		}
+		if err := l.index.forgetObserved(ctx, pruned); err != nil {
+			return err
+		}
 	}
 }
 

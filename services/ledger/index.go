@@ -18,7 +18,7 @@ import (
 
 // schemaVersion is that of the index file. A file of another version is made
 // again from LEDGER.
-const schemaVersion = 4
+const schemaVersion = 5
 
 // Times are nanoseconds since 1970, 0 for none. A message's id is the place of
 // its first record, so that ids rise in the order of LEDGER and every instance
@@ -212,7 +212,7 @@ func openFile(ctx context.Context, file string) (_ *index, fresh bool, err error
 // create makes the tables in one step: a file has all of them or none.
 func (x *index) create(ctx context.Context) error {
 	return x.within(ctx, func() error {
-		if _, err := x.conn.ExecContext(ctx, schema+useSchema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+		if _, err := x.conn.ExecContext(ctx, schema+useSchema+observedSchema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("make index: %w", err)
 		}
 		_, err := x.conn.ExecContext(ctx, "INSERT INTO checkpoint VALUES (1, '', 0, 0, 0, 0)")

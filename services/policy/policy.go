@@ -30,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -258,7 +259,8 @@ func admitted(a *event.Accepted, ref event.ContentRef, d decision) *event.Admitt
 // decision is what policy found for one message.
 type decision struct {
 	// verdict is that of the recipient who fared worst: device, owner and
-	// class are of the sender, and the same for all.
+	// class are of the sender, and the same for all. What only observes is there
+	// for every recipient.
 	verdict  authz.Verdict
 	revision uint64
 	// device and owner are charged with it: those of the verdict, and for a
@@ -297,9 +299,15 @@ func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decis
 	facts := a.Facts
 	facts.Report = facts.Report || a.ReportOf != ""
 	worst := -1
+	var observed []string
 	for i, rcpt := range a.Env.Recipients {
 		facts.Recipient, facts.Recipients = &rcpt.Address, i
 		v := authz.Decide(rules, reg, &facts)
+		for _, rule := range v.Observed {
+			if !slices.Contains(observed, rule) {
+				observed = append(observed, rule)
+			}
+		}
 		rank := 0
 		switch v.Outcome {
 		case authz.Admit:
@@ -318,6 +326,7 @@ func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decis
 			worst, d.verdict = rank, v
 		}
 	}
+	d.verdict.Observed = observed
 	d.device, d.owner = d.verdict.Device, d.verdict.Owner
 	if facts.Report {
 		d.device, d.owner = a.Device, a.Owner

@@ -131,10 +131,7 @@ func (d *decision) decide() Verdict {
 		if r.rcpt && d.facts.Recipient == nil {
 			continue
 		}
-		mode := Enforce
-		if r.mode != nil {
-			mode = r.mode(d.rules)
-		}
+		mode := r.in(d.rules)
 		if mode == Off || mode == "" {
 			continue
 		}

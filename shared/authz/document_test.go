@@ -21,7 +21,7 @@ func TestDocument(t *testing.T) {
 	for _, r := range Catalog() {
 		key := r.Switch
 		if key != "" {
-			key = "`" + key + "`"
+			key = "`" + strings.ReplaceAll(key, ", ", "`, `") + "`"
 		}
 		fmt.Fprintf(&rows, "| %s | %s | %s |\n", r.Name, r.About, key)
 	}

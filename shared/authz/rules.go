@@ -1,5 +1,7 @@
 package authz
 
+import "slices"
+
 // Mode says what a rule does with what it finds.
 type Mode string
 
@@ -27,6 +29,9 @@ type Rules struct {
 	Cloud              Mode // P26
 	Bulk               Mode // P33, M4; off: newsletters may go (X7)
 	Helo               Mode // W24: no "&"
+	// Observing are rules without a mode of their own that only observe: those
+	// that are Observable.
+	Observing []string
 	// MessageSize in octets, Recipients of a message, and messages of a session;
 	// 0 is no limit.
 	MessageSize       int64
@@ -52,6 +57,9 @@ type rule struct {
 	rcpt bool // it has nothing to say without a recipient
 	// early: ingress refuses at MAIL, since no recipient will do.
 	early bool
+	// observable: it hits many whom nobody thought of, so that one may want to see
+	// whom before it is enforced. Others are about one sender, or hold for all.
+	observable bool
 	// find is the verdict of the rule, where it has one.
 	find func(*decision) (Verdict, bool)
 }
@@ -68,25 +76,25 @@ var table = [...]rule{
 	{Rule: Rule{Name: "blocked", About: "a block holds whatever is registered", Fix: "ask the postmaster why it was blocked"}, early: true, find: (*decision).blocked},
 	{Rule: Rule{Name: "helo", Switch: "policy.helo_ampersand", About: `HELO and EHLO have no "&"`, Fix: `take the "&" out of the name that the device calls itself`},
 		mode: func(r *Rules) Mode { return r.Helo }, early: true, find: (*decision).helo},
-	{Rule: Rule{Name: "authentication", About: "a submission listener needs an identity", Fix: "switch authentication on, or use the relay's port 25 from a registered address"}, early: true, find: (*decision).authentication},
+	{Rule: Rule{Name: "authentication", Switch: "policy.observe", About: "a submission listener needs an identity", Fix: "switch authentication on, or use the relay's port 25 from a registered address"}, early: true, observable: true, find: (*decision).authentication},
 	{Rule: Rule{Name: "credential", About: "a suspended credential sends nothing", Fix: "ask the owner of the device, then the postmaster, to let it send again"}, early: true, find: (*decision).suspendedCredential},
-	{Rule: Rule{Name: "denied-network", About: "no unauthenticated mail from these networks", Fix: "send through your mail program, or authenticate on port 587"}, find: (*decision).deniedNetwork},
+	{Rule: Rule{Name: "denied-network", Switch: "policy.observe", About: "no unauthenticated mail from these networks", Fix: "send through your mail program, or authenticate on port 587"}, observable: true, find: (*decision).deniedNetwork},
 	{Rule: Rule{Name: "device-state", About: "only an active registration may send", Fix: "wait for the approval, or ask the help desk to have the registration restored"}, early: true, find: (*decision).deviceState},
-	{Rule: Rule{Name: "proof", About: "what a device must show is in its registration", Fix: "authenticate, from an address of the registration"}, find: (*decision).proof},
+	{Rule: Rule{Name: "proof", Switch: "policy.observe", About: "what a device must show is in its registration", Fix: "authenticate, from an address of the registration"}, observable: true, find: (*decision).proof},
 	{Rule: Rule{Name: "address-lock", Switch: "policy.address_lock", About: "a credential holds only at the addresses of its device", Fix: "send from a registered address, or have this one added"},
 		mode: func(r *Rules) Mode { return r.AddressLock }, find: (*decision).addressLock},
-	{Rule: Rule{Name: "sender-allowed", About: "a device sends as the addresses of its registration", Fix: "set the sender to a registered address, or have this one added"}, find: (*decision).senderAllowed},
-	{Rule: Rule{Name: "internal-domain", About: "some domains are for internal owners only", Fix: "send as a subdomain that is yours"}, find: (*decision).internalDomain},
+	{Rule: Rule{Name: "sender-allowed", Switch: "policy.observe", About: "a device sends as the addresses of its registration", Fix: "set the sender to a registered address, or have this one added"}, observable: true, find: (*decision).senderAllowed},
+	{Rule: Rule{Name: "internal-domain", Switch: "policy.observe", About: "some domains are for internal owners only", Fix: "send as a subdomain that is yours"}, observable: true, find: (*decision).internalDomain},
 	{Rule: Rule{Name: "sender", Switch: "policy.sender_must_be_hosted", About: "the reverse-path is in a hosted domain", Fix: "set the sender to an address of a hosted domain"},
 		mode: func(r *Rules) Mode { return r.SenderMustBeHosted }, find: (*decision).sender},
 	{Rule: Rule{Name: "sender-exists", Switch: "policy.sender_must_exist", About: "the mailbox of the reverse-path exists", Fix: "set the sender to an address that receives mail"},
 		mode: func(r *Rules) Mode { return r.SenderMustExist }, find: (*decision).senderExists},
 	{Rule: Rule{Name: "personal-sender", Switch: "policy.personal_sender", About: "a device sends as a function or a list, not as a person", Fix: "set the sender to a functional address"},
 		mode: func(r *Rules) Mode { return r.PersonalSender }, find: (*decision).personalSender},
-	{Rule: Rule{Name: "header-from", About: "the From field shows a registered address, too", Fix: "set the From field to a registered address, or have this one added"}, find: (*decision).headerFrom},
+	{Rule: Rule{Name: "header-from", Switch: "policy.observe", About: "the From field shows a registered address, too", Fix: "set the From field to a registered address, or have this one added"}, observable: true, find: (*decision).headerFrom},
 	{Rule: Rule{Name: "from-field", Switch: "policy.from_field", About: "one From field with one address that its name does not disguise", Fix: "send one From field with one address"},
 		mode: func(r *Rules) Mode { return r.FromField }, find: (*decision).fromField},
-	{Rule: Rule{Name: "content", Switch: "scan", About: "content scanning has no objection", Fix: "see the scanner's reason; ask the postmaster to release what is held"}, find: (*decision).content},
+	{Rule: Rule{Name: "content", Switch: "scan, policy.observe", About: "content scanning has no objection", Fix: "see the scanner's reason; ask the postmaster to release what is held"}, observable: true, find: (*decision).content},
 	{Rule: Rule{Name: "must-authenticate", Switch: "policy.must_authenticate", About: "a device known by its address only needs an exemption", Fix: "authenticate, or ask for an exemption"},
 		mode: func(r *Rules) Mode { return r.MustAuthenticate }, rcpt: true, find: (*decision).mustAuthenticate},
 	{Rule: Rule{Name: "nat", Switch: "policy.nat", About: "an address that stands for many machines proves nothing", Fix: "authenticate on port 587"},
@@ -95,7 +103,7 @@ var table = [...]rule{
 		mode: func(r *Rules) Mode { return r.Cloud }, rcpt: true, find: (*decision).cloud},
 	{Rule: Rule{Name: "bulk", Switch: "policy.bulk", About: "bulk mail goes through the list service", Fix: "send it by the mailing-list service"},
 		mode: func(r *Rules) Mode { return r.Bulk }, rcpt: true, find: (*decision).bulk},
-	{Rule: Rule{Name: "limit", About: "a sender over its hourly limit is slowed", Fix: "wait, send less, or ask for a higher limit; bulk mail goes through the list service"}, rcpt: true, find: (*decision).limit},
+	{Rule: Rule{Name: "limit", Switch: "policy.observe", About: "a sender over its hourly limit is slowed", Fix: "wait, send less, or ask for a higher limit; bulk mail goes through the list service"}, rcpt: true, observable: true, find: (*decision).limit},
 	{Rule: Rule{Name: "fcrdns", Switch: "policy.fcrdns", About: "the DNS knows the address by its registered name, and the other way round", Fix: "have PTR and address records made for the registered name"},
 		mode: func(r *Rules) Mode { return r.FCrDNS }, rcpt: true, find: (*decision).fcrdns},
 	{Rule: Rule{Name: "registered", About: "an active device within its scope"}, rcpt: true, find: (*decision).registered},
@@ -113,6 +121,38 @@ func Early(name string) bool {
 		}
 	}
 	return false
+}
+
+// ModeOf is how a rule applies; ok is false for one that always does, and for one
+// that does not exist.
+func ModeOf(rules *Rules, name string) (mode Mode, ok bool) {
+	for i := range table {
+		if table[i].Name == name && (table[i].mode != nil || table[i].observable) {
+			return table[i].in(rules), true
+		}
+	}
+	return "", false
+}
+
+// Observable are the rules that may stand in Rules.Observing.
+func Observable() (names []string) {
+	for i := range table {
+		if table[i].observable {
+			names = append(names, table[i].Name)
+		}
+	}
+	return names
+}
+
+// in is how the rule applies under the rules.
+func (r *rule) in(rules *Rules) Mode {
+	switch {
+	case r.mode != nil:
+		return r.mode(rules)
+	case r.observable && slices.Contains(rules.Observing, r.Name):
+		return Observe
+	}
+	return Enforce
 }
 
 // Catalog is every rule in the order in which they apply.

@@ -110,21 +110,25 @@ func (b *Books) Status(ctx context.Context) (*Status, error) {
 // Export hands every row that the filter selects to each, messages in the
 // order in which the ledger learned of them. An error of each ends it.
 func (b *Books) Export(ctx context.Context, f Filter, each func(Row) error) error {
-	answer, err := b.ask(ctx, QuestionExport, f)
+	return stream(ctx, b, QuestionExport, f, each)
+}
+
+// stream hands the values of an answer to each as they come.
+func stream[A any](ctx context.Context, b *Books, q Question, body any, each func(A) error) error {
+	answer, err := b.ask(ctx, q, body)
 	if err != nil {
 		return err
 	}
 	defer answer.close()
-	values := json.NewDecoder(answer)
-	for {
-		var row Row
-		switch err := values.Decode(&row); {
+	for values := json.NewDecoder(answer); ; {
+		var a A
+		switch err := values.Decode(&a); {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("ask for %s: %w", QuestionExport, err)
+			return fmt.Errorf("ask for %s: %w", q, err)
 		}
-		if err := each(row); err != nil {
+		if err := each(a); err != nil {
 			return err
 		}
 	}

@@ -2,10 +2,6 @@ package books
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/netip"
 	"time"
 )
@@ -30,21 +26,5 @@ const ReturnedFor = 30 * 24 * time.Hour
 // Use hands the use of every device that was ever used to each, in the order of
 // their names. An error of each ends it.
 func (b *Books) Use(ctx context.Context, each func(Use) error) error {
-	answer, err := b.ask(ctx, QuestionUse, struct{}{})
-	if err != nil {
-		return err
-	}
-	defer answer.close()
-	for values := json.NewDecoder(answer); ; {
-		var u Use
-		switch err := values.Decode(&u); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("ask for %s: %w", QuestionUse, err)
-		}
-		if err := each(u); err != nil {
-			return err
-		}
-	}
+	return stream(ctx, b, QuestionUse, struct{}{}, each)
 }

@@ -233,6 +233,11 @@ type Policy struct {
 	SPF Mode `yaml:"spf"`
 	// SPFInclude is the domain to be included, as _spf.relay.campus.test.
 	SPFInclude string `yaml:"spf_include"`
+	// Observe are rules without a key of their own that are recorded and not
+	// applied: authentication, denied-network, proof, sender-allowed,
+	// internal-domain, header-from, content, limit. Whom a rule would stop says
+	// "postrider check observed".
+	Observe []string `yaml:"observe"`
 	// HeloAmpersand refuses "&" in HELO and EHLO; off, it is shown as "?".
 	HeloAmpersand Mode `yaml:"helo_ampersand"`
 }

@@ -24,6 +24,7 @@ func (c *Config) Rules() *authz.Rules {
 		Cloud:              authz.Mode(c.Policy.Cloud),
 		Bulk:               authz.Mode(c.Policy.Bulk),
 		Helo:               authz.Mode(c.Policy.HeloAmpersand),
+		Observing:          c.Policy.Observe,
 		MessageSize:        int64(c.Limits.MessageSize),
 		Recipients:         c.Limits.Recipients,
 		SessionRelay:       c.Limits.MessagesPerSession.Relay,

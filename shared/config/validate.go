@@ -247,6 +247,9 @@ func (k *checker) switches() {
 	} {
 		mode("policy."+s.key, s.mode)
 	}
+	for i, name := range p.Observe {
+		k.oneOf(item("policy.observe", i), name, authz.Observable()...)
+	}
 	if p.SPF != Mode(authz.Off) && p.SPFInclude == "" {
 		k.bad("policy.spf_include", "policy.spf is %s and needs the domain to be included (example: _spf.relay.campus.test)", p.SPF)
 	}

@@ -70,23 +70,14 @@ func (h *Hints) YAML() string {
 	if len(h.Hosted) > 0 {
 		fmt.Fprintf(w, "# domains.hosted: %d domains are in the registry (postrider domain ls)\n", len(h.Hosted))
 	}
-	if mode := h.fcrdns(); mode != "" {
-		section("policy", "  # "+strconv.Itoa(h.MadeUp)+" devices have a name that was made up, which the DNS does not know.", "  fcrdns: "+mode)
+	if h.Observe {
+		section("policy", "  # No other relay asks these. Whom they would stop: postrider check observed", "  fcrdns: observe", "  observe: [header-from]")
+	} else if h.MadeUp > 0 {
+		section("policy", "  # "+strconv.Itoa(h.MadeUp)+" devices have a name that was made up, which the DNS does not know.", "  fcrdns: off")
 	}
 	section("limits", number("message_size", h.MessageSize), number("recipients", int64(h.Recipients)))
 	section("delivery", h.delivery()...)
 	return w.String()
-}
-
-// fcrdns must not be enforced while names are made up.
-func (h *Hints) fcrdns() string {
-	switch {
-	case h.Observe:
-		return "observe"
-	case h.MadeUp > 0:
-		return "off"
-	}
-	return ""
 }
 
 func (h *Hints) delivery() (lines []string) {
