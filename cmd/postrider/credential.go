@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,8 @@ type credentialRow struct {
 	// State is active, suspended, rotating, outside (an authority elsewhere checks
 	// it) or void.
 	State string `json:"state"`
+	// Issuer is who made its secret, and ends it: the relay, or that authority.
+	Issuer string `json:"issuer"`
 	// Made is when the newest secret was made, Until when the last one ends.
 	Made  *time.Time `json:"made"`
 	Until *time.Time `json:"until"`
@@ -51,15 +54,17 @@ func newCredentialList(f *flags) *cobra.Command {
 		Short: "List credentials, without their secrets",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withRegistry(cmd.Context(), f, func(_ *store.Store, snapshot *registry.Snapshot) error {
+			return withDesk(cmd.Context(), f, func(k *desk) error {
 				now, rows := time.Now(), []credentialRow{}
-				for _, c := range snapshot.Entries().Credentials {
+				for _, c := range k.snapshot.Entries().Credentials {
 					if len(args) == 0 || c.Device == deviceName(args[0]) {
-						rows = append(rows, credentialRowOf(c, now))
+						row := credentialRowOf(c, now)
+						row.Issuer = issuer(&k.cfg.Auth, c)
+						rows = append(rows, row)
 					}
 				}
-				return list(cmd, f, []string{"credential", "device", "state", "made", "until", "changed_by"}, rows, func(r credentialRow) []string {
-					return []string{r.Name, r.Device, r.State, dayOf(r.Made), dayOf(r.Until), r.By}
+				return list(cmd, f, []string{"credential", "device", "state", "issuer", "made", "until", "changed_by"}, rows, func(r credentialRow) []string {
+					return []string{r.Name, r.Device, r.State, r.Issuer, dayOf(r.Made), dayOf(r.Until), r.By}
 				})
 			})
 		},
@@ -97,6 +102,29 @@ func credentialRowOf(c *registry.Credential, now time.Time) credentialRow {
 	return r
 }
 
+// issuer is who made the secret of a credential, as the configuration names it
+// (P19).
+func issuer(auth *config.Auth, c *registry.Credential) string {
+	if len(c.Secrets) > 0 {
+		return "relay"
+	}
+	var names []string
+	if auth.Kerberos != nil {
+		names = append(names, "kerberos "+auth.Kerberos.Realm)
+	}
+	if auth.LDAP != nil {
+		for _, server := range auth.LDAP.Servers() {
+			if u, err := url.Parse(server); err == nil {
+				names = append(names, "directory "+u.Host)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return "elsewhere"
+	}
+	return strings.Join(names, " or ")
+}
+
 // alive are the secrets that have not ended.
 func alive(secrets []registry.Secret, now time.Time) []registry.Secret {
 	return slices.DeleteFunc(slices.Clone(secrets), func(s registry.Secret) bool { return !s.Until.IsZero() && !now.Before(s.Until) })
@@ -125,6 +153,9 @@ func newCredentialAdd(f *flags) *cobra.Command {
 				}
 				if slices.ContainsFunc(d.Senders, func(s string) bool { return strings.EqualFold(s, c.Name) }) { // S30
 					return usage("%s is an address that the device sends as; a credential has a name of its own", c.Name)
+				}
+				if d.State == registry.StateRequested || d.State == registry.StateRetired { // S29
+					return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is %s: credentials are given out once it is approved", d.Name, d.State)}
 				}
 				c.Device = d.Name
 				secret := ""

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/registry/store"
 	"github.com/postrider/postrider/shared/service"
@@ -26,8 +28,21 @@ func newDevice(f *flags) *cobra.Command {
 	return c
 }
 
+// desk is what a command has before it: the configuration and the bus of the
+// relay, and its registry as it is now.
+type desk struct {
+	cfg      *config.Config
+	bus      *queue.Bus
+	store    *store.Store
+	snapshot *registry.Snapshot
+}
+
 // withRegistry runs do with the registry as it is now.
 func withRegistry(ctx context.Context, f *flags, do func(*store.Store, *registry.Snapshot) error) error {
+	return withDesk(ctx, f, func(k *desk) error { return do(k.store, k.snapshot) })
+}
+
+func withDesk(ctx context.Context, f *flags, do func(*desk) error) error {
 	cfg, bus, err := connect(ctx, f)
 	if err != nil {
 		return err
@@ -41,11 +56,12 @@ func withRegistry(ctx context.Context, f *flags, do func(*store.Store, *registry
 	if err != nil {
 		return err
 	}
-	return do(s, snapshot)
+	return do(&desk{cfg, bus, s, snapshot})
 }
 
 func newDeviceList(f *flags) *cobra.Command {
-	return withOutput(f, listings, &cobra.Command{
+	outdated := false
+	c := withOutput(f, listings, &cobra.Command{
 		Use:   "ls [SELECTOR]",
 		Short: "List devices",
 		Long:  "List devices, all or those that a selector chooses.\n\n  postrider device ls owner:chem state:suspended\n\n" + deviceSelectorHelp,
@@ -54,10 +70,13 @@ func newDeviceList(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withRegistry(cmd.Context(), f, func(_ *store.Store, snapshot *registry.Snapshot) error {
-				chosen, err := s.choose(snapshot)
+			return withDesk(cmd.Context(), f, func(k *desk) error {
+				chosen, err := s.choose(k.snapshot)
 				if err != nil {
 					return err
+				}
+				if outdated {
+					chosen = slices.DeleteFunc(chosen, func(d *registry.Device) bool { return !k.outdated(d) })
 				}
 				return list(cmd, f, []string{"device", "addresses", "owner", "scope", "class", "state", "origin"}, chosen, func(d *registry.Device) []string {
 					return []string{d.Name, addresses(d), d.Owner, string(d.Scope), string(d.Class), string(d.State), string(d.Origin)}
@@ -65,6 +84,8 @@ func newDeviceList(f *flags) *cobra.Command {
 			})
 		},
 	})
+	c.Flags().BoolVar(&outdated, "terms-outdated", false, "only those for which other terms of use were accepted than hold now")
+	return c
 }
 
 // list writes rows that are at hand.

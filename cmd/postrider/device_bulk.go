@@ -10,7 +10,6 @@ import (
 
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/registry/document"
-	"github.com/postrider/postrider/shared/registry/store"
 	"github.com/postrider/postrider/shared/service"
 )
 
@@ -33,10 +32,10 @@ func newStep(f *flags, st *step) *cobra.Command {
 			if st.reasoned && o.reason == "" {
 				return errNeedsReason
 			}
-			o.now = time.Now().UTC()
-			return withRegistry(cmd.Context(), f, func(r *store.Store, snapshot *registry.Snapshot) error {
-				o.snapshot = snapshot
-				return st.run(cmd, r, s, o)
+			o.now, o.ctx = time.Now().UTC(), cmd.Context()
+			return withDesk(cmd.Context(), f, func(k *desk) error {
+				o.desk = k
+				return st.run(cmd, s, o)
 			})
 		},
 	}
@@ -55,7 +54,7 @@ func newStep(f *flags, st *step) *cobra.Command {
 
 // run takes the step with every device that was chosen. Of a selector those
 // count that it fits.
-func (st *step) run(cmd *cobra.Command, r *store.Store, s *deviceSelector, o *stepOptions) error {
+func (st *step) run(cmd *cobra.Command, s *deviceSelector, o *stepOptions) error {
 	chosen, err := s.choose(o.snapshot)
 	if err != nil {
 		return err
@@ -85,7 +84,7 @@ func (st *step) run(cmd *cobra.Command, r *store.Store, s *deviceSelector, o *st
 	case o.dry || st.final && s.bulk() && o.confirm == "":
 		return st.show(cmd, after, id)
 	}
-	return st.put(cmd, r, after, o)
+	return st.put(cmd, after, o)
 }
 
 // planOf stands for a step and for the devices as they are before it.
@@ -109,9 +108,9 @@ func (st *step) show(cmd *cobra.Command, after []*registry.Device, id string) er
 	return nil
 }
 
-func (st *step) put(cmd *cobra.Command, r *store.Store, after []*registry.Device, o *stepOptions) error {
+func (st *step) put(cmd *cobra.Command, after []*registry.Device, o *stepOptions) error {
 	for i, d := range after {
-		if err := r.Put(cmd.Context(), d); err != nil {
+		if err := o.store.Put(cmd.Context(), d); err != nil {
 			return partly(i, len(after), storeError(err))
 		}
 		if len(o.addresses) > 0 {
@@ -122,9 +121,15 @@ func (st *step) put(cmd *cobra.Command, r *store.Store, after []*registry.Device
 		if st.verb == "renew" {
 			fmt.Fprintf(cmd.OutOrStdout(), " until %s", d.Dates.Expires.Local().Format(time.DateTime))
 		}
+		if st.verb == "contact" || st.verb == "attest" {
+			fmt.Fprintf(cmd.OutOrStdout(), "; noted that it is %s", st.done)
+		}
 		fmt.Fprintln(cmd.OutOrStdout())
 		if st.verb == "approve" {
 			advise(cmd.ErrOrStderr(), o.snapshot, d)
+			for _, what := range o.awaited(d) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "It is active as soon as there is %s\n", what)
+			}
 		}
 	}
 	return nil

@@ -14,7 +14,6 @@ import (
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/registry/document"
-	"github.com/postrider/postrider/shared/registry/store"
 )
 
 func newDeviceEdit(f *flags) *cobra.Command {
@@ -36,8 +35,8 @@ Keys: ` + strings.Join(editable(), " "),
 				return errNeedsReason
 			}
 			now := time.Now().UTC()
-			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
-				found, err := findDevice(snapshot, args[0])
+			return withDesk(cmd.Context(), f, func(k *desk) error {
+				found, err := findDevice(k.snapshot, args[0])
 				if err != nil {
 					return err
 				}
@@ -50,13 +49,16 @@ Keys: ` + strings.Join(editable(), " "),
 					return err
 				}
 				if moves(fields) {
-					if err := checkPlace(snapshot, d, anyNetwork); err != nil {
+					if err := checkPlace(k.snapshot, d, anyNetwork); err != nil {
 						return err
 					}
 				}
+				if err := k.checkEdit(found, d); err != nil {
+					return err
+				}
 				d.Stamp(registry.Change{By: actor(), Reason: reason, Ticket: ticket, At: now})
 				if !dry && len(fields) > 0 {
-					if err := s.Put(cmd.Context(), d); err != nil {
+					if err := k.store.Put(cmd.Context(), d); err != nil {
 						return storeError(err)
 					}
 				}
@@ -122,7 +124,7 @@ func keepStanding(d, found *registry.Device) {
 }
 
 // kept are the fields of a device that have commands of their own, or none.
-var kept = []string{"name", "state", "suspension", "approver", "dates"}
+var kept = []string{"name", "state", "suspension", "approver", "decision", "dates"}
 
 // editable are the keys of a device, as the files name them.
 func editable() []string {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +11,6 @@ import (
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/registry"
-	"github.com/postrider/postrider/shared/registry/store"
 	"github.com/postrider/postrider/shared/service"
 )
 
@@ -27,29 +25,28 @@ func newDeviceRequest(f *flags) *cobra.Command {
   postrider device approve prn-3.chem.campus.test
 
 Only the name is needed, so that a help desk can note what it knows. With --form
-all answers of the request form are.`,
+all answers of the request form are, and they are held to what the configuration
+wants (registration). A third party (an external unit) needs a contract.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := r.read(args[0], time.Now().UTC())
 			if err != nil {
 				return err
 			}
-			if r.complete {
-				if missing := unanswered(d); len(missing) > 0 {
-					return usage("the form is not complete; still to say: %s", strings.Join(missing, ", "))
-				}
-			}
-			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
-				if old, ok := snapshot.Device(d.Name); ok && old.State == registry.StateRetired {
+			return withDesk(cmd.Context(), f, func(k *desk) error {
+				if old, ok := k.snapshot.Device(d.Name); ok && old.State == registry.StateRetired {
 					d.Revision = old.Revision // asked for anew
 				}
-				if err := checkPlace(snapshot, d, r.anyNetwork); err != nil {
+				if err := k.checkRequest(cmd.Context(), d, r.complete); err != nil {
 					return err
 				}
-				if err := s.Put(cmd.Context(), d); err != nil {
+				if err := checkPlace(k.snapshot, d, r.anyNetwork); err != nil {
+					return err
+				}
+				if err := k.store.Put(cmd.Context(), d); err != nil {
 					return storeError(err)
 				}
-				advise(cmd.ErrOrStderr(), snapshot, d)
+				advise(cmd.ErrOrStderr(), k.snapshot, d)
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is requested. Next: postrider device approve %s\n", d.Name, d.Name)
 				return nil
 			})
@@ -69,10 +66,11 @@ type request struct {
 	exempt, exemptUntil string
 	anyNetwork          bool
 	reason, ticket      string
+	attestedOn          string
 }
 
 func (r *request) flags(c *cobra.Command) {
-	d, a, flags := &r.device, &r.form, c.Flags()
+	d, flags := &r.device, c.Flags()
 	flags.StringSliceVar(&r.ranges, "address", nil, "address or range it sends from (repeatable); none: by credential only")
 	flags.StringVar(&d.Owner, "owner", "", "the unit it belongs to")
 	flags.StringSliceVar(&d.Contacts, "contact", nil, "address that hears about trouble (repeatable): the main one first")
@@ -96,20 +94,7 @@ func (r *request) flags(c *cobra.Command) {
 	flags.StringVar(&r.exempt, "exempt", "", "`reason` why it need not authenticate where others must")
 	flags.StringVar(&r.exemptUntil, "exempt-until", "", "end of the exemption: a date or a duration")
 
-	flags.BoolVar(&r.complete, "form", false, "want every answer of the request form")
-	flags.StringVar(&a.By, "by", "", "who asks (default: you)")
-	flags.StringVar(&a.Unit, "unit", "", "form: school, college, division, group or service")
-	flags.StringVar(&a.ServiceOwner, "service-owner", "", "form: owner of the service")
-	flags.StringVar(&a.Purpose, "purpose", "", "form: what for, in teaching, research or administration")
-	flags.StringVar(&a.Audience, "audience", "", "form: who gets the mail")
-	flags.StringVar(&a.Type, "type", "", "form: type of device or application")
-	flags.StringVar(&a.WhyNoAuth, "why-no-auth", "", "form: why neither SMTP AUTH nor OAuth would do")
-	flags.BoolVar(&a.RunsMTA, "runs-mta", false, "form: it is, or runs, a mail server")
-	flags.StringVar(&a.Contract, "contract", "", "form: reference of the contract")
-	flags.StringVar(&a.TermsVersion, "terms", "", "form: version of the terms of use that were accepted")
-	flags.StringVar(&a.AttestedBy, "attested-by", "", "form: printed name of who vouches that the device is protected")
-	flags.StringVar(&a.AttestedTitle, "attested-title", "", "form: title of that person")
-	flags.StringVar(&a.Comment, "comment", "", "form: anything else")
+	formFlags(c, r)
 	placeFlags(c, &r.anyNetwork, &r.reason, &r.ticket)
 }
 
@@ -152,10 +137,10 @@ func (r *request) read(name string, now time.Time) (*registry.Device, error) {
 	if r.form.By == "" {
 		r.form.By = actor()
 	}
-	if r.form.AttestedBy != "" {
-		d.Dates.Attested = now
-	}
 	d.Application, d.Dates.Requested = &r.form, now
+	if err := r.signed(d, now); err != nil {
+		return nil, err
+	}
 	d.Stamp(registry.Change{By: actor(), Reason: or(r.reason, "requested"), Ticket: r.ticket, At: now})
 	return d, checkDevice(d)
 }
@@ -201,28 +186,6 @@ func moment(s string, now time.Time) (time.Time, error) {
 	return now.Add(time.Duration(d)).UTC().Truncate(time.Second), nil
 }
 
-// unanswered are the flags of the form's answers that are still needed.
-func unanswered(d *registry.Device) (missing []string) {
-	a := d.Application
-	for _, answer := range []struct {
-		flag string
-		is   bool
-	}{
-		{"--owner", d.Owner != ""}, {"--contact", len(d.Contacts) > 0},
-		{"--address (or --proof credential)", len(d.Addresses) > 0 || d.Proof == registry.ProofCredential},
-		{"--sender", len(d.Senders) > 0}, {"--traffic", d.Traffic != ""},
-		{"--unit", a.Unit != ""}, {"--service-owner", a.ServiceOwner != ""}, {"--purpose", a.Purpose != ""},
-		{"--audience", a.Audience != ""}, {"--type", a.Type != ""},
-		{"--why-no-auth", a.WhyNoAuth != "" || d.Proof == registry.ProofCredential || d.Proof == registry.ProofBoth},
-		{"--terms", a.TermsVersion != ""}, {"--attested-by", a.AttestedBy != ""}, {"--attested-title", a.AttestedTitle != ""},
-	} {
-		if !answer.is {
-			missing = append(missing, answer.flag)
-		}
-	}
-	return missing
-}
-
 // advise says what a postmaster would ask about a device.
 func advise(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
 	unit, known := snapshot.Owner(d.Owner)
@@ -232,7 +195,20 @@ func advise(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
 	if d.Owner == "" {
 		fmt.Fprintf(to, "%s belongs to no unit: postrider device edit %s owner=UNIT\n", d.Name, d.Name)
 	}
-	if d.Application != nil && d.Application.RunsMTA {
+	a := d.Application
+	if a == nil {
+		return
+	}
+	if a.Purpose != "" { // W9
+		fmt.Fprintf(to, "%s is for: %s. Asked for by %s, %s\n", d.Name, visible(a.Purpose), visible(a.By), or(visible(a.Affiliation), "of unknown affiliation"))
+	}
+	if a.WhyNoAuth != "" {
+		fmt.Fprintf(to, "No other way would do, since: %s\n", visible(a.WhyNoAuth))
+	}
+	if a.RunsMTA == registry.Yes {
 		fmt.Fprintf(to, "%s runs a mail server, which can deliver by itself: is the relay for it?\n", d.Name)
+	}
+	if d.Bulk() {
+		fmt.Fprintf(to, "%s is held to the rules for bulk: it sends %s to %s\n", d.Name, or(string(d.Traffic), "mail"), or(string(a.Audience), "many"))
 	}
 }

@@ -32,6 +32,7 @@ var deviceKeys = map[string]func(*registry.Device) []string{
 	"traffic": func(d *registry.Device) []string { return []string{string(d.Traffic)} },
 	"contact": func(d *registry.Device) []string { return d.Contacts },
 	"address": func(d *registry.Device) []string { return strings.Fields(addresses(d)) },
+	"terms":   func(d *registry.Device) []string { return []string{d.AcceptedTerms()} },
 	"cause": func(d *registry.Device) []string {
 		if d.Suspension == nil {
 			return nil
@@ -41,7 +42,7 @@ var deviceKeys = map[string]func(*registry.Device) []string{
 }
 
 // deviceSelectorHelp is the part of a command's help that explains the language.
-const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device owner state traffic"
+const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device owner state terms traffic"
 
 // parseDeviceSelector reads the words of a selector.
 func parseDeviceSelector(words []string, all bool) (*deviceSelector, error) {
@@ -76,7 +77,7 @@ func (s *deviceSelector) add(word string) error {
 	case !isTerm:
 		return usage("%q is no name; did you mean device:%s?", word, bare)
 	case deviceKeys[key] == nil || len(word) > len(bare)+1:
-		return usage("%q: unknown key in the selector; keys: address cause class contact device owner state traffic", word)
+		return usage("%q: unknown key in the selector; keys: address cause class contact device owner state terms traffic", word)
 	case value == "":
 		return usage("%q: %s has no value", word, key)
 	}

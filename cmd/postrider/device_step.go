@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,8 +41,10 @@ type stepOptions struct {
 	attestedBy            string
 	attestedTitle         string
 	terms                 string
+	signature             string
 	now                   time.Time
-	snapshot              *registry.Snapshot
+	ctx                   context.Context
+	*desk
 }
 
 func (o *stepOptions) change() registry.Change {
@@ -59,6 +62,8 @@ func steps() []*step {
 		c.Flags().StringSliceVar(&o.addresses, "address", nil, "only this address or range of the device (repeatable)")
 	}
 	return []*step{
+		{verb: "contact", done: "contacted", short: "Note that the requestor was spoken to", from: []registry.State{registry.StateRequested}, take: contact,
+			long: "Note that somebody has spoken to the person who asks, to settle what is open.\nWhat was said goes into the --reason."},
 		{verb: "approve", done: "approved", short: "Let a requested device send", from: []registry.State{registry.StateRequested, registry.StateApproved}, take: approve,
 			flags: func(c *cobra.Command, o *stepOptions) {
 				expires(c, o)
@@ -76,10 +81,11 @@ func steps() []*step {
 		{verb: "renew", done: "renewed", short: "Extend a registration", from: []registry.State{registry.StateApproved, registry.StateActive, registry.StateSuspended}, take: renew,
 			flags: func(c *cobra.Command, o *stepOptions) {
 				c.Flags().StringVar(&o.expires, "expires", "365d", "its new end: a date or a duration")
-				c.Flags().StringVar(&o.attestedBy, "attested-by", "", "printed name of who vouches that the device is protected")
-				c.Flags().StringVar(&o.attestedTitle, "attested-title", "", "title of that person")
-				c.Flags().StringVar(&o.terms, "terms", "", "version of the terms of use that were accepted")
+				attestFlags(c, o)
 			}},
+		{verb: "attest", done: "attested", short: "Note a new attestation, or the acceptance of new terms of use", from: []registry.State{registry.StateRequested, registry.StateApproved, registry.StateActive, registry.StateSuspended}, take: attest,
+			long:  "Note that the owner attests again that the device is protected, or accepts the\nterms of use of another version. The end of the registration stays.\n\n  postrider device attest prn-3.chem.campus.test --attested-by 'Kim K.' --signature 'Kim K.'\n  postrider device attest prn-3.chem.campus.test --terms 2027-01",
+			flags: attestFlags},
 		{verb: "retire", done: "retired", short: "End a registration", from: []registry.State{registry.StateRequested, registry.StateApproved, registry.StateActive, registry.StateSuspended}, take: retire, final: true, flags: byAddress},
 	}
 }
@@ -92,11 +98,16 @@ func approve(d *registry.Device, o *stepOptions) error {
 	if o.anyNetwork && o.reason == "" {
 		return errNeedsReason
 	}
+	if err := o.checkApproval(o.ctx, d, o.reason); err != nil {
+		return err
+	}
 	if err := checkPlace(o.snapshot, d, o.anyNetwork); err != nil {
 		return err
 	}
-	d.State, d.Approver = registry.StateActive, actor()
-	d.Dates.Approved, d.Dates.Activated = o.now, o.now
+	d.State, d.Approver, d.Decision, d.Dates.Approved = registry.StateApproved, actor(), o.reason, o.now
+	if len(o.awaited(d)) == 0 {
+		d.State, d.Dates.Activated = registry.StateActive, o.now
+	}
 	if !expires.IsZero() {
 		d.Dates.Expires = expires
 	}
@@ -141,18 +152,10 @@ func renew(d *registry.Device, o *stepOptions) error {
 		return usage("--expires: %w", errors.Join(err, errors.New("a date (2027-06-30) or a duration (365d) is needed")))
 	}
 	d.Dates.Expires = expires
-	if o.attestedBy+o.attestedTitle+o.terms == "" {
+	if o.attestedBy+o.attestedTitle+o.signature+o.terms == "" {
 		return nil
 	}
-	if d.Application == nil {
-		d.Application = &registry.Application{By: actor()}
-	}
-	a := d.Application
-	a.AttestedTitle, a.TermsVersion = or(o.attestedTitle, a.AttestedTitle), or(o.terms, a.TermsVersion)
-	if o.attestedBy != "" {
-		a.AttestedBy, d.Dates.Attested = o.attestedBy, o.now
-	}
-	return nil
+	return attest(d, o)
 }
 
 // retire ends a registration, or one of its addresses.

@@ -23,21 +23,25 @@ func TestDeviceForm(t *testing.T) {
 	r := start(t)
 	const name = "app.chem.campus.test"
 	got := r.do("device", "request", name, "--form", "--owner", "chem")
-	for _, flag := range []string{"--contact", "--address", "--sender", "--traffic", "--unit", "--service-owner", "--purpose", "--audience", "--type", "--why-no-auth", "--terms", "--attested-by", "--attested-title"} {
+	for _, flag := range []string{"--contact", "--address", "--sender", "--traffic", "--unit", "--service-owner", "--purpose", "--audience", "--type", "--why-no-auth", "--terms", "--attested-by", "--attested-title", "--signature",
+		"--affiliation", "--application", "--owner-affiliation", "--runs-mta", "--workstation"} {
 		if got.code != 2 || !strings.Contains(got.err, flag) {
 			t.Errorf("%d, no %s in %s", got.code, flag, got.err)
 		}
 	}
+	r.ok("owner", "add", "chem", "--contact", "it@campus.test")
 	r.ok("device", "request", name, "--form", "--owner", "chem", "--contact", "it@campus.test,backup@campus.test", "--address", "127.3.0.1", "--address", "127.3.1.0/24",
 		"--sender", "app@campus.test", "--header-sender", "news@campus.test", "--traffic", "newsletter", "--proof", "either", "--max-size", "5MB", "--max-session", "10", "--max-recipients", "20",
 		"--messages-per-hour", "100", "--recipients-per-hour", "200", "--override-from", "app@campus.test", "--default-domain", "campus.test", "--hide-ehlo", "CHUNKING", "--legacy-tls", "--repair-newlines",
 		"--phi", "--exempt", "no AUTH in firmware", "--exempt-until", "2027-06-30", "--by", "kim", "--unit", "College of Letters", "--service-owner", "lee@campus.test", "--purpose", "research",
-		"--audience", "participants", "--type", "web application", "--why-no-auth", "old library", "--runs-mta", "--contract", "C-1", "--terms", "2026-09", "--attested-by", "Kim K.", "--attested-title", "administrator",
+		"--audience", "lists", "--type", "web application", "--why-no-auth", "old library", "--runs-mta", "yes", "--workstation", "no", "--contract", "C-1", "--terms", "2026-09", "--attested-by", "Kim K.", "--attested-title", "administrator",
+		"--affiliation", "Staff", "--owner-affiliation", "faculty", "--application", "Course evaluation", "--signature", "/s/ Kim K.",
 		"--comment", "please", "--ticket", "4711", "--reason", "new app")
 	d := r.device(name)
 	a := d.Application
-	if a == nil || *a != (registry.Application{By: "kim", Unit: "College of Letters", ServiceOwner: "lee@campus.test", Purpose: "research", Audience: "participants", Type: "web application",
-		WhyNoAuth: "old library", RunsMTA: true, Contract: "C-1", TermsVersion: "2026-09", AttestedBy: "Kim K.", AttestedTitle: "administrator", Comment: "please"}) {
+	if a == nil || *a != (registry.Application{By: "kim", Unit: "College of Letters", ServiceOwner: "lee@campus.test", Purpose: "research", Audience: "lists", Type: "web application",
+		Affiliation: "Staff", OwnerAffiliation: "faculty", Name: "Course evaluation", Signature: "/s/ Kim K.", AttestedVersion: "2026-09",
+		WhyNoAuth: "old library", RunsMTA: "yes", Workstation: "no", Contract: "C-1", TermsVersion: "2026-09", AttestedBy: "Kim K.", AttestedTitle: "administrator", Comment: "please"}) {
 		t.Errorf("form: %+v", a)
 	}
 	if d.Limits != (registry.Limits{Size: 5_000_000, Session: 10, Recipients: 20, MessagesPerHour: 100, RecipientsPerHour: 200}) || !d.PHI || len(d.Addresses) != 2 || len(d.Contacts) != 2 {

@@ -41,6 +41,12 @@ type relay struct {
 // whose every route leads to r.mx. Deferred mail waits for an hour.
 func start(t *testing.T) *relay {
 	t.Helper()
+	return startWith(t, "")
+}
+
+// startWith starts one with more in its configuration.
+func startWith(t *testing.T, more string) *relay {
+	t.Helper()
 	addresses := porttest.Addresses(t, 2)
 	r := &relay{t: t, file: filepath.Join(t.TempDir(), "postrider.yaml"), smtp: addresses[0], submission: addresses[1], mx: smtptest.Start(t, smtptest.Options{})}
 	write(t, r.file, fmt.Sprintf(`
@@ -51,7 +57,8 @@ listeners:
 devices: [{name: prn.campus.test, owner: chem, addresses: [127.0.0.1]}]
 delivery: {routes: [{domain: "*", to: "smtp://%s"}], retry: [1h]}
 metrics: {address: ""}
-`, filepath.Join(filepath.Dir(r.file), "data"), r.smtp, r.submission, r.mx.Addr()))
+%s
+`, filepath.Join(filepath.Dir(r.file), "data"), r.smtp, r.submission, r.mx.Addr(), more))
 	cfg, err := config.Load(r.file)
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,7 @@ func openJobs(env *service.Env, reg *store.Store) (jobs []job, stop func(), err 
 		&review.Reviewer{
 			Bus: env.Bus, Registry: reg, DNS: resolver, Log: env.Log, Instance: env.Instance, Signer: cfg.DKIM.Domain,
 			Include: cfg.Policy.SPFInclude, Enforce: cfg.Policy.SPF == config.Mode(authz.Enforce), Probe: cfg.Lifecycle.Probe,
+			SenderProof: authz.Mode(cfg.Policy.SenderProof),
 		},
 	}, resolver.Close, nil
 }

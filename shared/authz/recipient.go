@@ -44,10 +44,14 @@ func (d *decision) unproven(kind registry.Kind) (Verdict, bool) {
 
 // bulk sends mail for many at once to the service that is made for it.
 func (d *decision) bulk() (Verdict, bool) {
-	if d.device == nil || !d.device.Traffic.Bulk() {
+	if d.device == nil || !d.device.Bulk() {
 		return pass()
 	}
-	return refuse(denied("Bulk mail goes through the list service."), d.device.Name+" sends "+string(d.device.Traffic))
+	what := string(d.device.Traffic)
+	if !d.device.Traffic.Bulk() { // S26
+		what = "to " + string(d.device.Application.Audience)
+	}
+	return refuse(denied("Bulk mail goes through the list service."), d.device.Name+" sends "+what)
 }
 
 // limit holds what a device sends over its limits; its mail for the hosted

@@ -36,25 +36,26 @@ import (
 
 // Config is everything an operator can say.
 type Config struct {
-	Relay     Relay             `yaml:"relay"`
-	Bus       Bus               `yaml:"bus"`
-	TLS       TLS               `yaml:"tls"`
-	Listeners []Listener        `yaml:"listeners"`
-	Networks  Networks          `yaml:"networks"`
-	Domains   Domains           `yaml:"domains"`
-	Devices   []registry.Device `yaml:"devices"` // The devices of the file; commands cannot change them.
-	Policy    Policy            `yaml:"policy"`
-	Scan      Scan              `yaml:"scan"`
-	Auth      Auth              `yaml:"auth"`
-	Limits    Limits            `yaml:"limits"`
-	Lifecycle Lifecycle         `yaml:"lifecycle"`
-	DNS       DNS               `yaml:"dns"`
-	DKIM      DKIM              `yaml:"dkim"`
-	Delivery  Delivery          `yaml:"delivery"`
-	Retention Retention         `yaml:"retention"`
-	Ledger    Ledger            `yaml:"ledger"`
-	Console   Console           `yaml:"console"`
-	Metrics   Metrics           `yaml:"metrics"`
+	Relay        Relay             `yaml:"relay"`
+	Bus          Bus               `yaml:"bus"`
+	TLS          TLS               `yaml:"tls"`
+	Listeners    []Listener        `yaml:"listeners"`
+	Networks     Networks          `yaml:"networks"`
+	Domains      Domains           `yaml:"domains"`
+	Devices      []registry.Device `yaml:"devices"` // The devices of the file; commands cannot change them.
+	Policy       Policy            `yaml:"policy"`
+	Scan         Scan              `yaml:"scan"`
+	Auth         Auth              `yaml:"auth"`
+	Limits       Limits            `yaml:"limits"`
+	Registration Registration      `yaml:"registration"`
+	Lifecycle    Lifecycle         `yaml:"lifecycle"`
+	DNS          DNS               `yaml:"dns"`
+	DKIM         DKIM              `yaml:"dkim"`
+	Delivery     Delivery          `yaml:"delivery"`
+	Retention    Retention         `yaml:"retention"`
+	Ledger       Ledger            `yaml:"ledger"`
+	Console      Console           `yaml:"console"`
+	Metrics      Metrics           `yaml:"metrics"`
 
 	// Path is the file it came from; empty in the sandbox.
 	Path string `yaml:"-"`
@@ -226,7 +227,7 @@ type Policy struct {
 	// Cloud does so for networks.cloud.
 	Cloud Mode `yaml:"cloud"`
 	// Bulk refuses devices that are registered for newsletters, calls for
-	// participation and surveys.
+	// participation and surveys, or for an audience of many at once.
 	Bulk Mode `yaml:"bulk"`
 	// SPF wants the SPF policy of a device's sender domains to include
 	// policy.spf_include; a request that fails it is not activated.
@@ -238,6 +239,9 @@ type Policy struct {
 	// internal-domain, header-from, content, limit. Whom a rule would stop says
 	// "postrider check observed".
 	Observe []string `yaml:"observe"`
+	// SenderProof wants of each domain that a device sends as that it is hosted, or
+	// has a record in the DNS that allows it; a request without is not activated.
+	SenderProof Mode `yaml:"sender_proof"`
 	// HeloAmpersand refuses "&" in HELO and EHLO; off, it is shown as "?".
 	HeloAmpersand Mode `yaml:"helo_ampersand"`
 }
@@ -288,6 +292,21 @@ type SessionLimit struct {
 	Relay int `yaml:"relay"`
 	// Submission is for listeners of mode submission and submissions.
 	Submission int `yaml:"submission"`
+}
+
+// Registration is what is wanted of a request for a registration.
+type Registration struct {
+	// Form wants every answer of the request form, and a reason of who approves.
+	// Otherwise only requests with --form are held to it.
+	Form bool `yaml:"form"`
+	// Affiliations are those of people who may ask for a registration, and who may
+	// own what is registered. Empty: anybody's.
+	Affiliations []string `yaml:"affiliations"`
+	// Terms is the version of the terms of use that holds now. Who accepted another
+	// one is told. Empty: any version will do.
+	Terms string `yaml:"terms"`
+	// TermsURL is where they can be read.
+	TermsURL string `yaml:"terms_url"`
 }
 
 // Lifecycle is what becomes of registrations with time.

@@ -23,7 +23,7 @@ func Defaults() *Config {
 		Relay: Relay{Hostname: machineName(), Data: "/var/lib/postrider"},
 		Policy: Policy{
 			HostedFromCampus: on, FCrDNS: off, SenderMustBeHosted: off, SenderMustExist: off, PersonalSender: off,
-			FromField: Mode(authz.Observe), MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, HeloAmpersand: off,
+			FromField: Mode(authz.Observe), MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, SenderProof: off, HeloAmpersand: off,
 		},
 		Scan: Scan{OnReject: "hold", WhenDown: "admit", Timeout: Duration(30 * time.Second)},
 		Auth: Auth{Local: true},
@@ -32,7 +32,8 @@ func Defaults() *Config {
 			Recipients:         1000,
 			MessagesPerSession: SessionLimit{Relay: 1000, Submission: 100},
 		},
-		Lifecycle: Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5},
+		Registration: Registration{Affiliations: []string{"staff", "faculty"}},
+		Lifecycle:    Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5},
 		Delivery: Delivery{
 			Connections: 20,
 			MXPort:      25,

@@ -43,6 +43,7 @@ func (c *Config) problems() Problems {
 	k.switches()
 	k.auth()
 	k.limits()
+	k.registration()
 	k.dkim()
 	k.requireTLS()
 	k.routes()
@@ -267,6 +268,17 @@ func isFieldName(s string) bool {
 		}
 	}
 	return len(s) <= 76
+}
+
+func (k *checker) registration() {
+	for i, a := range k.Registration.Affiliations {
+		if a == "" || a != strings.ToLower(strings.TrimSpace(a)) {
+			k.bad(item("registration.affiliations", i), "%s is no affiliation in lower case (example: staff)", quote(a))
+		}
+	}
+	if u := k.Registration.TermsURL; u != "" && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") {
+		k.bad("registration.terms_url", "%s is not the address of a page (example: https://relay.campus.test/terms)", quote(u))
+	}
 }
 
 func (k *checker) limits() {

@@ -44,6 +44,10 @@ func (d *Device) Check() (faults []Fault) {
 		word(bad, at("addresses", i)+".state", a.State, "", StateActive, StateSuspended, StateRetired)
 	}
 	d.checkSenders(bad)
+	d.checkApplication(bad)
+	if strings.Contains(d.Owner, "@") { // M6
+		bad("owner", "%q is a person; a device belongs to a unit", d.Owner)
+	}
 	word(bad, "scope", d.Scope, ScopeHosted, ScopeAnywhere)
 	word(bad, "class", d.Class, mail.ClassAlert, mail.ClassScan, mail.ClassApplication, mail.ClassDefault)
 	word(bad, "state", d.State, StateRequested, StateApproved, StateActive, StateSuspended, StateRetired)

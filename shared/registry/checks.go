@@ -95,6 +95,9 @@ func (o *Owner) Faults() (found []Fault) {
 	if !readable(o.Name) || len(o.Name) > maxName {
 		f.bad("name", "%q is no name for a unit (example: chem)", o.Name)
 	}
+	if strings.Contains(o.Name, "@") { // M6
+		f.bad("name", "%q is a person; what has devices is a unit", o.Name)
+	}
 	f.addresses("contacts", o.Contacts)
 	return f
 }

@@ -111,8 +111,9 @@ type Device struct {
 	Suspension *Suspension `json:"suspension,omitempty" yaml:"-"`
 	// Application is the form it was requested with.
 	Application *Application `json:"application,omitempty" yaml:"-"`
-	// Approver is who let it send (S19).
+	// Approver is who let it send, and Decision why (S19).
 	Approver string `json:"approver,omitempty" yaml:"-"`
+	Decision string `json:"decision,omitempty" yaml:"-"`
 	// Told is when the contacts were last told of something, by cause.
 	Told map[string]time.Time `json:"told,omitempty" yaml:"-"`
 	// Dates of its life.
@@ -296,22 +297,6 @@ type Dates struct {
 	Activated time.Time `json:"activated,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"`
 	Attested  time.Time `json:"attested,omitzero"` // M20: to be renewed
+	Accepted  time.Time `json:"accepted,omitzero"` // W11: the terms of use
 	Retired   time.Time `json:"retired,omitzero"`
-}
-
-// Application is the form of a request (S20-S26, M19-M21, W8-W11).
-type Application struct {
-	By            string `json:"by"`                      // the person who asks
-	Unit          string `json:"unit,omitempty"`          // S20: school, college, division, group, service
-	ServiceOwner  string `json:"service_owner,omitempty"` // S21
-	Purpose       string `json:"purpose,omitempty"`       // W9
-	Audience      string `json:"audience,omitempty"`      // S26
-	Type          string `json:"type,omitempty"`          // M19: of device or application
-	WhyNoAuth     string `json:"why_no_auth,omitempty"`   // M19, W8
-	RunsMTA       bool   `json:"runs_mta,omitempty"`      // M2, W3
-	Contract      string `json:"contract,omitempty"`      // S10
-	TermsVersion  string `json:"terms_version,omitempty"` // W11
-	AttestedBy    string `json:"attested_by,omitempty"`   // M20, M21: printed name
-	AttestedTitle string `json:"attested_title,omitempty"`
-	Comment       string `json:"comment,omitempty"` // P20
 }

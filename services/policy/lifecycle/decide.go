@@ -23,6 +23,9 @@ type Rules struct {
 	// ReportsMost devices are suspended for that in an hour, and no more: then
 	// the fault is elsewhere.
 	ReportsMost int
+	// Terms is the version of the terms of use that holds now, and TermsURL where
+	// they are (W11). Empty: any version will do.
+	Terms, TermsURL string
 }
 
 // Periods before an end in which the contacts hear of it.
@@ -88,7 +91,7 @@ func Decide(d *registry.Device, use Use, rules *Rules, now time.Time) []Step {
 	if d.Told[string(Activated)].IsZero() {
 		steps = append(steps, Step{Deed: Tell, Cause: Activated, Why: "the registration is active"})
 	}
-	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, reports, attestation, unused} {
+	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, reports, attestation, unused, terms} {
 		if s := rule(d, use, rules, now); len(s) > 0 {
 			return append(steps, s...)
 		}

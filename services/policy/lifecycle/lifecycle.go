@@ -16,6 +16,7 @@
 //	unused       told, then retired; one address of several is dropped alone
 //	reports      told when a report to the sender's address comes back for good,
 //	             suspended when more do; it takes a ticket to go on
+//	terms        told once of each version of the terms of use
 //
 // Guarantees: one process at a time does so (a lease). A notice is stored before
 // the change that it tells of, and a change is made only to the revision that was
@@ -76,6 +77,7 @@ func New(env *service.Env, reg *store.Store) *Lifecycle {
 		rules: Rules{
 			UnusedNotice: time.Duration(c.UnusedNotice), UnusedEnd: time.Duration(c.UnusedEnd), Attestation: time.Duration(c.Attestation),
 			Reports: c.Reports, ReportsWithin: time.Duration(c.ReportsWithin), ReportsMost: c.ReportsMost,
+			Terms: env.Config.Registration.Terms, TermsURL: env.Config.Registration.TermsURL,
 		},
 		log: env.Log.With().Str("job", "lifecycle").Logger(), instance: env.Instance,
 		hindered: func(why error) { env.Hindered("lifecycle", why) },

@@ -5,6 +5,9 @@
 // entries "review.<device>" of the registry, by the actor "review", with what was
 // found:
 //
+//	sender-domain
+//	             a domain that it sends as, and that is not hosted, allows it by a TXT
+//	             record (S6, with policy.sender_proof)
 //	spf          the SPF policy of a sender's domain includes the relay's (S31)
 //	dmarc        mail of a From domain through this relay passes DMARC (W38)
 //	mail-server  a mail server answers at the address (W3, with lifecycle.probe): advice, since
@@ -12,8 +15,10 @@
 //	contact      a second contact, or a group, hears of trouble (M14)
 //
 // Guarantees: one process at a time does so (a lease). What cannot be found out is
-// said to be in doubt, and stops nothing. A device that was approved is activated
-// when no finding speaks against it: only spf can, where policy.spf enforces it.
+// said to be in doubt. A device that was approved is activated when no finding speaks
+// against it: only spf and sender-domain can, where policy.spf and
+// policy.sender_proof enforce them; then a doubt waits, too. One that waits is looked
+// at every ten minutes.
 //
 // Standards: RFC 7208 (§4.5, §4.6.4, §6.1), RFC 7489 (§3.1.1, §3.2, §6.6.3).
 package review
@@ -33,15 +38,17 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/queue"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/registry/store"
 )
 
 const (
-	period       = time.Minute
+	period       = 10 * time.Second
 	every        = 24 * time.Hour
-	most         = 500 // reviews in a round
+	waiting      = 10 * time.Minute // for one that was approved and is not active
+	most         = 500              // reviews in a round
 	abreast      = 16
 	probeTimeout = 3 * time.Second
 	actor        = "review"
@@ -60,6 +67,9 @@ type Reviewer struct {
 	// Enforce keeps who does not from being activated.
 	Include string
 	Enforce bool
+	// SenderProof looks whether the domains that are not hosted allow it, and may
+	// keep who has no proof from being activated.
+	SenderProof authz.Mode
 	// Probe looks for mail servers at the addresses.
 	Probe bool
 	// Port of mail servers: 25; tests use another.
@@ -109,8 +119,12 @@ func isDue(d *registry.Device, old *registry.Review, now time.Time) bool {
 	default:
 		return false
 	}
+	again := every
+	if d.State == registry.StateApproved {
+		again = waiting
+	}
 	// A change of the registration asks for another look.
-	return old == nil || now.Sub(old.At) >= every || d.At.After(old.At)
+	return old == nil || now.Sub(old.At) >= again || d.At.After(old.At)
 }
 
 func rank(d *registry.Device) int {
@@ -153,11 +167,17 @@ func (r *Reviewer) activate(ctx context.Context, d *registry.Device, now time.Ti
 
 // blocks reports a finding that keeps a device from being activated.
 func (r *Reviewer) blocks(findings []registry.Finding) bool {
-	return r.Enforce && slices.ContainsFunc(findings, func(f registry.Finding) bool { return f.Check == "spf" && !f.OK })
+	enforced := map[string]bool{"spf": r.Enforce, registry.CheckSenderDomain: r.SenderProof == authz.Enforce}
+	return slices.ContainsFunc(findings, func(f registry.Finding) bool { return enforced[f.Check] && !f.OK })
 }
 
 // look makes all findings about a device, in one order.
 func (r *Reviewer) look(ctx context.Context, d *registry.Device) (out []registry.Finding) {
+	if r.SenderProof == authz.Observe || r.SenderProof == authz.Enforce {
+		for _, domain := range r.Registry.Snapshot().Unhosted(d) {
+			out = append(out, r.proof(ctx, d, domain))
+		}
+	}
 	envelope := domainsOf(d.Senders)
 	spf := map[string]bool{}
 	for _, domain := range envelope {

@@ -138,7 +138,7 @@ func keep(want, is registry.Item) {
 		if want.Told == nil {
 			want.Told = is.Told
 		}
-		want.Approver = cmp.Or(want.Approver, is.Approver)
+		want.Approver, want.Decision = cmp.Or(want.Approver, is.Approver), cmp.Or(want.Decision, is.Decision)
 		for i, a := range want.Addresses {
 			for _, had := range is.Addresses {
 				if had.Range == a.Range && a.Since.IsZero() && (had.State == a.State || had.Active() && a.Active()) {
