@@ -23,6 +23,7 @@ import (
 type asking struct {
 	cfg   *config.Config
 	bus   *queue.Bus
+	store *store.Store
 	reg   *registry.Snapshot
 	rules *authz.Rules
 }
@@ -42,7 +43,7 @@ func withAsking(ctx context.Context, f *flags, do func(*asking) error) error {
 	if err != nil {
 		return err
 	}
-	return do(&asking{cfg: cfg, bus: bus, reg: reg, rules: cfg.Rules()})
+	return do(&asking{cfg: cfg, bus: bus, store: s, reg: reg, rules: cfg.Rules()})
 }
 
 // nameWait is how long a decision may wait for the DNS, as in ingress.

@@ -60,11 +60,11 @@ func withDesk(ctx context.Context, f *flags, do func(*desk) error) error {
 }
 
 func newDeviceList(f *flags) *cobra.Command {
-	outdated := false
+	var outdated, overdue bool
 	c := withOutput(f, listings, &cobra.Command{
 		Use:   "ls [SELECTOR]",
 		Short: "List devices",
-		Long:  "List devices, all or those that a selector chooses.\n\n  postrider device ls owner:chem state:suspended\n\n" + deviceSelectorHelp,
+		Long:  "List devices, all or those that a selector chooses. A request is due three working\ndays after it came; who asks is answered by device approve, deny or contact.\n\n  postrider device ls owner:chem state:suspended\n  postrider device ls --overdue\n\n" + deviceSelectorHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseDeviceSelector(args, len(args) == 0)
 			if err != nil {
@@ -78,14 +78,31 @@ func newDeviceList(f *flags) *cobra.Command {
 				if outdated {
 					chosen = slices.DeleteFunc(chosen, func(d *registry.Device) bool { return !k.outdated(d) })
 				}
-				return list(cmd, f, []string{"device", "addresses", "owner", "scope", "class", "state", "origin"}, chosen, func(d *registry.Device) []string {
-					return []string{d.Name, addresses(d), d.Owner, string(d.Scope), string(d.Class), string(d.State), string(d.Origin)}
+				now := time.Now()
+				if overdue {
+					chosen = slices.DeleteFunc(chosen, func(d *registry.Device) bool { return !d.AnswerOverdue(now) })
+				}
+				return list(cmd, f, []string{"device", "addresses", "owner", "scope", "class", "state", "origin", "due"}, chosen, func(d *registry.Device) []string {
+					return []string{d.Name, addresses(d), d.Owner, string(d.Scope), string(d.Class), string(d.State), string(d.Origin), due(d, now)}
 				})
 			})
 		},
 	})
 	c.Flags().BoolVar(&outdated, "terms-outdated", false, "only those for which other terms of use were accepted than hold now")
+	c.Flags().BoolVar(&overdue, "overdue", false, "only requests that nobody answered within three working days")
 	return c
+}
+
+// due is by when a request is to be answered (S28).
+func due(d *registry.Device, now time.Time) string {
+	at := d.AnswerDue(now.Location())
+	switch {
+	case at.IsZero():
+		return "-"
+	case d.AnswerOverdue(now):
+		return "overdue since " + at.Format(time.DateTime)
+	}
+	return at.Format(time.DateTime)
 }
 
 // list writes rows that are at hand.

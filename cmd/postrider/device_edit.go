@@ -63,6 +63,9 @@ Keys: ` + strings.Join(editable(), " "),
 					}
 				}
 				printFields(cmd, d.Name, fields)
+				if slices.ContainsFunc(fields, func(f document.Field) bool { return f.Name == "contacts" }) {
+					adviseContacts(cmd.ErrOrStderr(), k.snapshot, d)
+				}
 				return nil
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -192,6 +193,7 @@ func advise(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
 	if len(d.Contacts) == 0 && (!known || len(unit.Contacts) == 0) {
 		fmt.Fprintf(to, "Nobody hears about trouble with %s: postrider device edit %s contacts=ADDRESS\n", d.Name, d.Name)
 	}
+	adviseContacts(to, snapshot, d)
 	if d.Owner == "" {
 		fmt.Fprintf(to, "%s belongs to no unit: postrider device edit %s owner=UNIT\n", d.Name, d.Name)
 	}
@@ -211,4 +213,43 @@ func advise(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
 	if d.Bulk() {
 		fmt.Fprintf(to, "%s is held to the rules for bulk: it sends %s to %s\n", d.Name, or(string(d.Traffic), "mail"), or(string(a.Audience), "many"))
 	}
+}
+
+// adviseContacts says when one person alone hears about trouble (M14): one
+// contact, who is none of a group's, or a group of fewer than two. The members of
+// a group address are known where it is a group of the registry.
+func adviseContacts(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
+	contacts := snapshot.ContactsOf(d)
+	for _, c := range contacts {
+		if g, ok := snapshot.Group(c); ok && len(g.Members) < 2 {
+			fmt.Fprintf(to, "%s has %d members; two at least should hear about trouble: postrider group add %s ADDRESS\n", c, len(g.Members), c)
+		}
+	}
+	if len(contacts) != 1 {
+		return
+	}
+	if _, ok := snapshot.Group(contacts[0]); ok {
+		return
+	}
+	what := "is the only contact"
+	if a := d.Application; a != nil && personal(contacts[0], a.By, a.AttestedBy, a.ServiceOwner) {
+		what = "is the only contact, and a person's address"
+	}
+	fmt.Fprintf(to, "%s %s of %s; a group address with more than one administrator, or a backup, hears when one is away: postrider device edit %s contacts+=ADDRESS\n", contacts[0], what, d.Name, d.Name)
+}
+
+// personal reports an address that is that of a person on the form: the same
+// address, or a local part made of the name.
+func personal(address string, people ...string) bool {
+	local, _, _ := strings.Cut(strings.ToLower(address), "@")
+	for _, p := range people {
+		if p = strings.ToLower(p); p == strings.ToLower(address) || p != "" && p == local {
+			return true
+		}
+		names := strings.Fields(strings.ReplaceAll(p, ".", " "))
+		if n := len(names); n > 1 && !strings.Contains(p, "@") && len(names[n-1]) > 2 && strings.Contains(local, names[n-1]) {
+			return true
+		}
+	}
+	return false
 }

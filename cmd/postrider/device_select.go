@@ -33,6 +33,7 @@ var deviceKeys = map[string]func(*registry.Device) []string{
 	"contact": func(d *registry.Device) []string { return d.Contacts },
 	"address": func(d *registry.Device) []string { return strings.Fields(addresses(d)) },
 	"terms":   func(d *registry.Device) []string { return []string{d.AcceptedTerms()} },
+	"quirk":   quirksOf,
 	"cause": func(d *registry.Device) []string {
 		if d.Suspension == nil {
 			return nil
@@ -41,8 +42,22 @@ var deviceKeys = map[string]func(*registry.Device) []string{
 	},
 }
 
+// quirksOf are the quirks that a device has.
+func quirksOf(d *registry.Device) (names []string) {
+	q := &d.Quirks
+	for _, quirk := range []struct {
+		name string
+		has  bool
+	}{{"from", q.From != ""}, {"domain", q.Domain != ""}, {"hide-ehlo", len(q.HideEHLO) > 0}, {"legacy-tls", q.LegacyTLS}, {"repair-newlines", q.RepairNewlines}} {
+		if quirk.has {
+			names = append(names, quirk.name)
+		}
+	}
+	return names
+}
+
 // deviceSelectorHelp is the part of a command's help that explains the language.
-const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device owner state terms traffic"
+const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device owner quirk state terms traffic"
 
 // parseDeviceSelector reads the words of a selector.
 func parseDeviceSelector(words []string, all bool) (*deviceSelector, error) {
@@ -77,7 +92,7 @@ func (s *deviceSelector) add(word string) error {
 	case !isTerm:
 		return usage("%q is no name; did you mean device:%s?", word, bare)
 	case deviceKeys[key] == nil || len(word) > len(bare)+1:
-		return usage("%q: unknown key in the selector; keys: address cause class contact device owner state terms traffic", word)
+		return usage("%q: unknown key in the selector; keys: address cause class contact device owner quirk state terms traffic", word)
 	case value == "":
 		return usage("%q: %s has no value", word, key)
 	}

@@ -94,7 +94,7 @@ func TestDeviceRefusals(t *testing.T) {
 	if rows := r.list("device", "ls"); len(rows) != 1 || rows[0]["name"] != "prn.campus.test" || rows[0]["origin"] != "file" {
 		t.Errorf("devices: %v", rows)
 	}
-	if got := r.ok("device", "ls"); !strings.HasPrefix(got, "DEVICE") || !strings.Contains(got, "prn.campus.test  127.0.0.1  chem   anywhere  default  active  file\n") {
+	if got := r.ok("device", "ls"); !strings.HasPrefix(got, "DEVICE") || !strings.Contains(got, "prn.campus.test  127.0.0.1  chem   anywhere  default  active  file    -\n") {
 		t.Errorf("table:\n%s", got)
 	}
 }

@@ -89,8 +89,8 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("run", newUp(f), newRun(f), newInit(), newConfig(f))
-	add("look", newStatus(f), newCheck(f), newExplain(f), newTrace(f), newQueue(f), newLedger(f), newSandbox(f))
-	add("manage", newDevice(f), newCredential(f), newDomain(f), newNetwork(f), newBlock(f), newOwner(f), newGroup(f), newRegistry(f), newContain(f), newDKIM(f))
+	add("look", newStatus(f), newCheck(f), newExplain(f), newTrace(f), newQueue(f), newLedger(f), newSandbox(f), newAddresses(f))
+	add("manage", newDevice(f), newCredential(f), newDomain(f), newNetwork(f), newBlock(f), newOwner(f), newGroup(f), newRegistry(f), newContain(f), newNotify(f), newDKIM(f))
 	checkArguments(root)
 	return root
 }

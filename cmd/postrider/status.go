@@ -14,6 +14,8 @@ import (
 
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/queue"
+	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/registry/store"
 	"github.com/postrider/postrider/shared/service"
 )
 
@@ -25,12 +27,33 @@ type health struct {
 	Ledger *books.Status `json:"ledger,omitempty"`
 	// Store is how full the store is; nil when nobody can say.
 	Store *queue.Room `json:"store,omitempty"`
+	// Requests are those for devices that wait for an answer.
+	Requests requests `json:"requests"`
 	// Processes are those of the relay, as each says of itself.
 	Processes []service.Health `json:"processes"`
 	// Problems, worst first, each with what to do next.
 	Problems []string `json:"problems"`
-	// Notes are what went wrong and is well now.
+	// Notes are what went wrong and is well now, and what is to be done.
 	Notes []string `json:"notes"`
+}
+
+// requests counts the requests for devices that nobody answered, and those that
+// should have been (S28).
+type requests struct {
+	Waiting int `json:"waiting"`
+	Overdue int `json:"overdue"`
+}
+
+func requestsOf(reg *registry.Snapshot, now time.Time) (r requests) {
+	for _, d := range reg.Entries().Devices {
+		if !d.AnswerDue(now.Location()).IsZero() {
+			r.Waiting++
+		}
+		if d.AnswerOverdue(now) {
+			r.Overdue++
+		}
+	}
+	return r
 }
 
 // stageHealth is the backlog before one service.
@@ -61,6 +84,18 @@ func newStatus(f *flags) *cobra.Command {
 			h, err := examine(cmd.Context(), bus, cfg.Bus.URL != "")
 			if err != nil {
 				return err
+			}
+			s, err := store.Open(cmd.Context(), bus, cfg.FileEntries())
+			if err != nil {
+				return err
+			}
+			reg, err := s.Load(cmd.Context())
+			if err != nil {
+				return err
+			}
+			h.Requests = requestsOf(reg, time.Now())
+			if note := untold(cfg, reg, time.Now()); note != "" {
+				h.Notes = append(h.Notes, note)
 			}
 			if f.output == "json" {
 				err = printJSON(cmd.OutOrStdout(), h)
@@ -281,6 +316,11 @@ func (h *health) print(out io.Writer, hostname string) error {
 		if lag := l.Lag(); lag > 0 {
 			fmt.Fprintf(w, "The ledger's index is %d records behind.\n", lag)
 		}
+	}
+	if r := h.Requests; r.Overdue > 0 {
+		fmt.Fprintf(w, "\n%d requests wait for an answer, %d for more than three working days: postrider device ls --overdue\n", r.Waiting, r.Overdue)
+	} else if r.Waiting > 0 {
+		fmt.Fprintf(w, "\n%d requests wait for an answer: postrider device ls state:requested\n", r.Waiting)
 	}
 	if r := h.Store; r != nil {
 		fmt.Fprintf(w, "\nStore: %s of %s used (%.0f %%)\n", size(r.Used), size(r.Limit), 100*r.Ratio())

@@ -93,9 +93,16 @@ func conditions(f books.Filter) (string, []any, error) {
 	if !f.Until.IsZero() {
 		add("m.accepted_at < ? AND m.accepted_at <> 0", nanos(f.Until))
 	}
-	for column, value := range map[string]string{"m.owner": f.Owner, "m.device": f.Device, "r.destination": f.Destination} {
+	for column, value := range map[string]string{"m.owner": f.Owner, "r.destination": f.Destination} {
 		if value != "" {
 			add(column+" = ?", value)
+		}
+	}
+	// These have an index, and are of few messages: not all recipients are looked
+	// through.
+	for column, value := range map[string]string{"device": f.Device, "submission_id": f.Submission} {
+		if value != "" {
+			add("r.message IN (SELECT id FROM messages WHERE "+column+" = ? AND "+column+" <> '')", value)
 		}
 	}
 	var any []string

@@ -52,6 +52,7 @@ CREATE TABLE messages (
 	drive         INTEGER NOT NULL
 );
 CREATE INDEX messages_message_id ON messages (message_id) WHERE message_id <> '';
+CREATE INDEX messages_submission ON messages (submission_id) WHERE submission_id <> '';
 CREATE INDEX messages_sender     ON messages (sender COLLATE NOCASE) WHERE sender <> '';
 CREATE INDEX messages_device     ON messages (device) WHERE device <> '';
 CREATE INDEX messages_client     ON messages (client) WHERE client <> '';

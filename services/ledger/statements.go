@@ -16,7 +16,8 @@ type statements struct {
 	message, putMessage                 *sql.Stmt
 	recipient, recipients, putRecipient *sql.Stmt
 	record, count, uncount, checkpoint  *sql.Stmt
-	use, returned, observed             *sql.Stmt
+	use, entrance, returned, failure    *sql.Stmt
+	observed                            *sql.Stmt
 	all                                 []*sql.Stmt
 }
 
@@ -57,9 +58,11 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 		{&s.count, "INSERT INTO tally VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n"},
 		{&s.uncount, "DELETE FROM tally WHERE owner = ? AND destination = ? AND what = ? AND n = 0"},
 		{&s.use, "INSERT INTO uses VALUES (?,?,?) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)"},
+		{&s.entrance, "INSERT INTO entrances VALUES (?,?,?) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)"},
 		{&s.returned, "INSERT OR IGNORE INTO returned VALUES (?,?,?)"},
 		{&s.observed, `INSERT INTO observed VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
 			n = n + excluded.n, last = excluded.last, sender = excluded.sender, queue_id = excluded.queue_id`},
+		{&s.failure, "INSERT OR IGNORE INTO failures VALUES (?,?,?)"},
 		{&s.checkpoint, "UPDATE checkpoint SET stream = ?, seq = ?, at = ?, horizon = ?, unreadable = ?"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, p.sql)

@@ -13,7 +13,7 @@ import (
 )
 
 // useSchema is what the index knows of the use of devices: the last message from
-// each address, and the reports that came back.
+// each address and over each listener, the reports that came back, and what failed.
 const useSchema = `
 CREATE TABLE uses (
 	device  TEXT    NOT NULL,
@@ -21,9 +21,21 @@ CREATE TABLE uses (
 	last    INTEGER NOT NULL,
 	PRIMARY KEY (device, address)
 ) WITHOUT ROWID;
+CREATE TABLE entrances (
+	device   TEXT    NOT NULL,
+	listener TEXT    NOT NULL,
+	last     INTEGER NOT NULL,
+	PRIMARY KEY (device, listener)
+) WITHOUT ROWID;
 CREATE TABLE returned (
 	device   TEXT    NOT NULL,
 	queue_id TEXT    NOT NULL, -- of the report
+	at       INTEGER NOT NULL,
+	PRIMARY KEY (device, queue_id)
+) WITHOUT ROWID;
+CREATE TABLE failures (
+	device   TEXT    NOT NULL,
+	queue_id TEXT    NOT NULL, -- of a message that is no report
 	at       INTEGER NOT NULL,
 	PRIMARY KEY (device, queue_id)
 ) WITHOUT ROWID;
@@ -32,7 +44,9 @@ CREATE TABLE returned (
 // uses are the uses of a batch: a device sends many messages in one.
 type uses struct {
 	last     map[useKey]time.Time
+	entered  map[entranceKey]time.Time
 	returned map[returnedKey]time.Time
+	failed   map[returnedKey]time.Time
 }
 
 type useKey struct {
@@ -40,9 +54,21 @@ type useKey struct {
 	address netip.Addr
 }
 
+type entranceKey struct{ device, listener string }
+
 type returnedKey struct {
 	device string
-	report mail.QueueID
+	id     mail.QueueID
+}
+
+// later notes the last time of a key.
+func later[K comparable](in *map[K]time.Time, key K, at time.Time) {
+	if *in == nil {
+		*in = map[K]time.Time{}
+	}
+	if at.After((*in)[key]) {
+		(*in)[key] = at
+	}
 }
 
 // note takes what a record says of the use of a device. Noting it twice is
@@ -52,19 +78,16 @@ func (u *uses) note(e *entry, r *event.Record) {
 		return
 	}
 	switch {
-	case r.Outcome == event.Entered && r.Message != nil && e.reportOf == "":
-		key := useKey{e.device, r.Message.Facts.Address}
-		if u.last == nil {
-			u.last = map[useKey]time.Time{}
-		}
-		if at := r.Message.AcceptedAt; at.After(u.last[key]) {
-			u.last[key] = at
+	case r.Outcome == event.Entered && r.Message != nil && e.reportOf == "" && !r.Message.Facts.Report:
+		m := r.Message
+		later(&u.last, useKey{e.device, m.Facts.Address}, m.AcceptedAt)
+		if m.Facts.Listener != "" {
+			later(&u.entered, entranceKey{e.device, m.Facts.Listener}, m.AcceptedAt)
 		}
 	case r.Outcome == event.Bounced && e.reportOf != "" && noMailbox(r):
-		if u.returned == nil {
-			u.returned = map[returnedKey]time.Time{}
-		}
-		u.returned[returnedKey{e.device, e.queueID}] = r.At
+		later(&u.returned, returnedKey{e.device, e.queueID}, r.At)
+	case (r.Outcome == event.Bounced || r.Outcome == event.Expired) && e.reportOf == "" && e.sender != "":
+		later(&u.failed, returnedKey{e.device, e.queueID}, r.At)
 	}
 }
 
@@ -85,9 +108,19 @@ func (s *statements) writeUses(ctx context.Context, u *uses) error {
 			return fmt.Errorf("write use: %w", err)
 		}
 	}
+	for k, last := range u.entered {
+		if _, err := s.entrance.ExecContext(ctx, k.device, k.listener, nanos(last)); err != nil {
+			return fmt.Errorf("write use of a listener: %w", err)
+		}
+	}
 	for k, at := range u.returned {
-		if _, err := s.returned.ExecContext(ctx, k.device, string(k.report), nanos(at)); err != nil {
+		if _, err := s.returned.ExecContext(ctx, k.device, string(k.id), nanos(at)); err != nil {
 			return fmt.Errorf("write returned report: %w", err)
+		}
+	}
+	for k, at := range u.failed {
+		if _, err := s.failure.ExecContext(ctx, k.device, string(k.id), nanos(at)); err != nil {
+			return fmt.Errorf("write failure: %w", err)
 		}
 	}
 	return nil
@@ -99,8 +132,13 @@ func (x *index) forgetUses(ctx context.Context, now, horizon time.Time) error {
 	if _, err := x.conn.ExecContext(ctx, "DELETE FROM returned WHERE at < ?", nanos(now.Add(-books.ReturnedFor))); err != nil {
 		return fmt.Errorf("forget returned reports: %w", err)
 	}
-	if _, err := x.conn.ExecContext(ctx, "DELETE FROM uses WHERE last < ?", nanos(horizon)); err != nil {
-		return fmt.Errorf("forget uses: %w", err)
+	if _, err := x.conn.ExecContext(ctx, "DELETE FROM failures WHERE at < ?", nanos(now.Add(-books.FailedFor))); err != nil {
+		return fmt.Errorf("forget failures: %w", err)
+	}
+	for _, table := range []string{"uses", "entrances"} {
+		if _, err := x.conn.ExecContext(ctx, "DELETE FROM "+table+" WHERE last < ?", nanos(horizon)); err != nil {
+			return fmt.Errorf("forget %s: %w", table, err)
+		}
 	}
 	return nil
 }
@@ -108,6 +146,14 @@ func (x *index) forgetUses(ctx context.Context, now, horizon time.Time) error {
 // use answers the question of that name.
 func (l *Ledger) use(ctx context.Context, _ []byte, out *output) error {
 	returned, err := l.returned(ctx)
+	if err != nil {
+		return err
+	}
+	entered, err := l.entered(ctx)
+	if err != nil {
+		return err
+	}
+	failed, err := l.failed(ctx, time.Now().Add(-books.FailedFor))
 	if err != nil {
 		return err
 	}
@@ -121,7 +167,7 @@ func (l *Ledger) use(ctx context.Context, _ []byte, out *output) error {
 		if u == nil {
 			return nil
 		}
-		u.Undeliverable = returned[u.Device]
+		u.Undeliverable, u.Listeners, u.Failed = returned[u.Device], entered[u.Device], failed[u.Device]
 		return out.Encode(u)
 	}
 	for rows.Next() {
@@ -150,23 +196,48 @@ func (l *Ledger) use(ctx context.Context, _ []byte, out *output) error {
 	return tell()
 }
 
-func (l *Ledger) returned(ctx context.Context) (map[string][]time.Time, error) {
-	rows, err := l.index.reader.QueryContext(ctx, "SELECT device, at FROM returned ORDER BY device, at")
+// byDevice reads rows of a device and two more values.
+func byDevice[V, W any](ctx context.Context, l *Ledger, take func(device string, v V, w W), query string, args ...any) error {
+	rows, err := l.index.reader.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read returned reports: %w", err)
+		return fmt.Errorf("read uses: %w", err)
 	}
 	defer rows.Close()
-	out := map[string][]time.Time{}
 	for rows.Next() {
 		var device string
-		var at int64
-		if err := rows.Scan(&device, &at); err != nil {
-			return nil, fmt.Errorf("read returned reports: %w", err)
+		var v V
+		var w W
+		if err := rows.Scan(&device, &v, &w); err != nil {
+			return fmt.Errorf("read uses: %w", err)
 		}
-		out[device] = append(out[device], instant(at))
+		take(device, v, w)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read returned reports: %w", err)
+		return fmt.Errorf("read uses: %w", err)
 	}
-	return out, nil
+	return nil
+}
+
+func (l *Ledger) returned(ctx context.Context) (map[string][]time.Time, error) {
+	out := map[string][]time.Time{}
+	take := func(device, _ string, at int64) { out[device] = append(out[device], instant(at)) }
+	return out, byDevice(ctx, l, take, "SELECT device, queue_id, at FROM returned ORDER BY device, at")
+}
+
+func (l *Ledger) entered(ctx context.Context) (map[string]map[string]time.Time, error) {
+	out := map[string]map[string]time.Time{}
+	take := func(device, listener string, last int64) {
+		if out[device] == nil {
+			out[device] = map[string]time.Time{}
+		}
+		out[device][listener] = instant(last)
+	}
+	return out, byDevice(ctx, l, take, "SELECT device, listener, last FROM entrances")
+}
+
+// failed counts the messages that failed since then.
+func (l *Ledger) failed(ctx context.Context, since time.Time) (map[string]int, error) {
+	out := map[string]int{}
+	take := func(device string, n int, _ int64) { out[device] = n }
+	return out, byDevice(ctx, l, take, "SELECT device, count(*), max(at) FROM failures WHERE at > ? GROUP BY device", nanos(since))
 }

@@ -17,7 +17,7 @@ import (
 func used(id, device, from string, after time.Duration) event.Record {
 	return with(accepted(id, "a@example.org"), func(r *event.Record) {
 		r.Message.Device, r.Message.AcceptedAt = device, noon.Add(after)
-		r.Message.Facts.Address = netip.MustParseAddr(from)
+		r.Message.Facts.Address, r.Message.Facts.Listener = netip.MustParseAddr(from), "devices"
 	})
 }
 
@@ -41,6 +41,15 @@ func TestUse(t *testing.T) {
 	records = append(records, report("R2", said("prn@campus.test", 450, "no such user now"))...)
 	records = append(records, report("R3", refused(said("prn@campus.test", 552, "full"), "2.2"))...)
 	records = append(records, outcome(event.Bounced, "A", 1, said("a@example.org", 550, "no such user"))) // no report
+	records = append(records, with(used("N", "prn-1", "10.1.1.9", 9*time.Hour), func(r *event.Record) {   // a notice about it is no use of it
+		r.Message.Facts.Report, r.Message.ReversePath, r.Message.SubmissionID = true, smtp.ReversePath{}, "maintenance"
+	}))
+	old := with(used("L", "app", "2001:db8::1", time.Second), func(r *event.Record) { r.Message.Facts.Listener = "old" })
+	lately := time.Now().Add(-time.Hour)
+	records = append(records, old)
+	for _, id := range []string{"A", "B"} {
+		records = append(records, with(outcome(event.Expired, id, 1, said("a@example.org", 451, "later")), func(r *event.Record) { r.QueueID, r.At = mail.QueueID(id), lately }))
+	}
 	for range 2 {
 		for _, r := range records {
 			s.record(r)
@@ -57,12 +66,20 @@ func TestUse(t *testing.T) {
 		"prn-1": {
 			Device: "prn-1", Last: noon.Add(3 * time.Hour),
 			Addresses:     map[netip.Addr]time.Time{at("10.1.1.1"): noon.Add(2 * time.Hour), at("10.1.1.2"): noon.Add(3 * time.Hour)},
+			Listeners:     map[string]time.Time{"devices": noon.Add(3 * time.Hour)},
 			Undeliverable: []time.Time{noon.Add(time.Minute)},
+			Failed:        2,
 		},
-		"app": {Device: "app", Last: noon.Add(time.Minute), Addresses: map[netip.Addr]time.Time{at("2001:db8::1"): noon.Add(time.Minute)}},
+		"app": {
+			Device: "app", Last: noon.Add(time.Minute), Addresses: map[netip.Addr]time.Time{at("2001:db8::1"): noon.Add(time.Minute)},
+			Listeners: map[string]time.Time{"devices": noon.Add(time.Minute), "old": noon.Add(time.Second)},
+		},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if rows := export(t, bus, books.Filter{Submission: "maintenance"}); len(rows) != 1 || rows[0].QueueID != "N" {
+		t.Errorf("the messages of a notice: %+v", rows)
 	}
 }
 

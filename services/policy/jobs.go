@@ -6,6 +6,7 @@ import (
 
 	"github.com/postrider/postrider/services/policy/lifecycle"
 	"github.com/postrider/postrider/services/policy/names"
+	"github.com/postrider/postrider/services/policy/notices"
 	"github.com/postrider/postrider/services/policy/review"
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/config"
@@ -20,19 +21,19 @@ type job interface {
 	Run(ctx context.Context) error
 }
 
-// openJobs makes the jobs; stop releases what they share. A sandbox has none:
-// nothing leaves the machine.
+// openJobs makes the jobs; stop releases what they share. A sandbox has the one
+// that asks nobody outside.
 func openJobs(env *service.Env, reg *store.Store) (jobs []job, stop func(), err error) {
 	cfg := env.Config
 	if cfg.Sandbox {
-		return nil, func() {}, nil
+		return []job{notices.New(env, reg)}, func() {}, nil
 	}
 	resolver, err := dnsx.New(dnsx.Config{Servers: cfg.DNS.Servers()})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open resolver: %w", err)
 	}
 	return []job{
-		lifecycle.New(env, reg),
+		notices.New(env, reg), lifecycle.New(env, reg),
 		&names.Names{
 			Bus: env.Bus, Registry: reg, DNS: resolver, Log: env.Log, Instance: env.Instance,
 			Confirm: cfg.Rules().FCrDNS != authz.Off,

@@ -83,11 +83,13 @@ type Filter struct {
 	// Until not.
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
-	// States, Owner, Device and Destination select when set.
+	// States, Owner, Device, Destination and Submission select when set.
 	States      []string `json:"states,omitempty"`
 	Owner       string   `json:"owner,omitempty"`
 	Device      string   `json:"device,omitempty"`
 	Destination string   `json:"destination,omitempty"` // domain
+	// Submission is the submission id of messages, or a notice.
+	Submission string `json:"submission,omitempty"`
 }
 
 // Trace is what the books know about a text: a QueueID, a Message-ID, an

@@ -15,13 +15,21 @@ type Use struct {
 	// Last is when its last message was accepted, and Addresses when from where.
 	Last      time.Time                `json:"last,omitzero"`
 	Addresses map[netip.Addr]time.Time `json:"addresses,omitempty"`
+	// Listeners is when its last message came over each listener.
+	Listeners map[string]time.Time `json:"listeners,omitempty"`
 	// Undeliverable are the times at which reports to it were refused for good,
 	// since there is no such mailbox (5.1.x), within ReturnedFor.
 	Undeliverable []time.Time `json:"undeliverable,omitempty"`
+	// Failed is how many of its messages were returned or ran out of time, for a
+	// recipient at least, within FailedFor.
+	Failed int `json:"failed,omitempty"`
 }
 
 // ReturnedFor is how long the books remember an undeliverable report as such.
 const ReturnedFor = 30 * 24 * time.Hour
+
+// FailedFor is how long the books remember a failed message as such.
+const FailedFor = 24 * time.Hour
 
 // Use hands the use of every device that was ever used to each, in the order of
 // their names. An error of each ends it.

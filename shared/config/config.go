@@ -77,6 +77,21 @@ type Relay struct {
 	// HelpURL is where a refused sender finds help; "/w/REF" is appended.
 	// Empty shows none.
 	HelpURL string `yaml:"help_url"`
+	// Addresses are those at which clients reach the relay, as they are made known
+	// for their firewalls (postrider addresses). What is listened to is in
+	// listeners.
+	Addresses []Ingress `yaml:"addresses"`
+}
+
+// Ingress is one address at which clients reach the relay: what they open their
+// firewalls for (S32).
+type Ingress struct {
+	// Address is an address, or a range in CIDR notation.
+	Address string `yaml:"address" json:"address"`
+	// From is the first day on which it is used, as 2026-12-01. Empty: already.
+	From string `yaml:"from" json:"from,omitempty"`
+	// Until is the last day on which it is used. Empty: no end is known.
+	Until string `yaml:"until" json:"until,omitempty"`
 }
 
 // Bus is the NATS server.
@@ -326,6 +341,9 @@ type Lifecycle struct {
 	// ReportsMost devices are suspended for that in an hour; more is an alarm, and
 	// suspends nobody.
 	ReportsMost int `yaml:"reports_most"`
+	// Problems: so many refused attempts and failed messages of a device within a
+	// day are told to its contacts, once a day; 0 tells nobody.
+	Problems int `yaml:"problems"`
 	// Probe looks daily whether a mail server answers at port 25 of a registered
 	// address, and shows that to approvers.
 	Probe bool `yaml:"probe"`

@@ -33,7 +33,7 @@ func Defaults() *Config {
 			MessagesPerSession: SessionLimit{Relay: 1000, Submission: 100},
 		},
 		Registration: Registration{Affiliations: []string{"staff", "faculty"}},
-		Lifecycle:    Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5},
+		Lifecycle:    Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5, Problems: 20},
 		Delivery: Delivery{
 			Connections: 20,
 			MXPort:      25,

@@ -33,6 +33,7 @@ func (c *Config) Validate() error {
 func (c *Config) problems() Problems {
 	k := checker{Config: c}
 	k.relay()
+	k.published()
 	k.bus()
 	k.tls()
 	k.listeners()
@@ -292,6 +293,7 @@ func (k *checker) limits() {
 		k.bad("lifecycle.unused_end", "%v does not follow lifecycle.unused_notice (%v); both are 0, or the notice comes first", l.UnusedEnd, l.UnusedNotice)
 	}
 	k.within("lifecycle.reports", k.Lifecycle.Reports, 0, maxListed)
+	k.within("lifecycle.problems", k.Lifecycle.Problems, 0, maxListed)
 	k.within("lifecycle.reports_most", k.Lifecycle.ReportsMost, 0, maxListed)
 	k.within("limits.unregistered.messages_per_hour", k.Limits.Unregistered.MessagesPerHour, 0, maxListed)
 	k.within("limits.unregistered.recipients_per_hour", k.Limits.Unregistered.RecipientsPerHour, 0, maxListed)

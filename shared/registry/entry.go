@@ -157,5 +157,8 @@ type Owner struct {
 type Group struct {
 	Name    string   `json:"name"`
 	Members []string `json:"members"`
+	// Joined are the members that the relay put there by itself, as contacts of
+	// devices: it takes them out again.
+	Joined []string `json:"joined,omitempty"`
 	Entry
 }

@@ -75,7 +75,7 @@ type edit struct {
 	*Snapshot
 	// alone: nobody shares the addresses.
 	alone     bool
-	owned     [9][256]bool
+	owned     [10][256]bool
 	displaced map[string]bool // devices whose claims are to be made anew
 	networked bool
 	blocking  bool
@@ -128,6 +128,8 @@ func (e *edit) set(item Item, drop bool) {
 	case *Block:
 		e.blocking = true
 		e.blocks.put(&e.owned[8], item.Key(), item, drop)
+	case *Notice:
+		e.notices.put(&e.owned[9], item.ID, item, drop)
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 	groupPrefix      = "group."
 	resolutionPrefix = "resolution."
 	reviewPrefix     = "review."
+	noticePrefix     = "notice."
 )
 
 // Key is device.<name>.
@@ -59,6 +60,9 @@ func (r *Resolution) Key() string { return resolutionPrefix + host(r.Device) }
 // Key is review.<device>.
 func (r *Review) Key() string { return reviewPrefix + host(r.Device) }
 
+// Key is notice.<id in base32>.
+func (n *Notice) Key() string { return noticePrefix + token(n.ID) }
+
 func (d *Device) String() string     { return "device " + d.Name }
 func (c *Credential) String() string { return "credential " + c.Name }
 func (d *Domain) String() string     { return "domain " + d.Name }
@@ -68,6 +72,7 @@ func (o *Owner) String() string      { return "owner " + o.Name }
 func (g *Group) String() string      { return "group " + g.Name }
 func (r *Resolution) String() string { return "resolution of " + r.Device }
 func (r *Review) String() string     { return "review of " + r.Device }
+func (n *Notice) String() string     { return "notice " + n.ID }
 
 // host writes a domain name as one token of the letters that a key may have.
 func host(name string) string { return strings.ReplaceAll(name, ".", "=") }
@@ -128,6 +133,8 @@ func kindOf(key string) Item {
 		return new(Resolution)
 	case reviewPrefix:
 		return new(Review)
+	case noticePrefix:
+		return new(Notice)
 	}
 	return nil
 }

@@ -7,7 +7,7 @@
 // wins. An [Owner] is a unit that has devices. A [Domain] is hosted, exactly as
 // written. A [Network] gives an address range a meaning, a [Block] refuses an
 // address or a sender whatever is registered. A [Group] is a list of addresses
-// that hear notices.
+// that hear notices, and a [Notice] one that was or is to be sent.
 //
 // Entries come from the configuration file or from commands, and say which
 // ([Origin]); of two with one key that of the file counts. Every entry says who

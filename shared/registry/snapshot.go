@@ -22,6 +22,7 @@ type Entries struct {
 	Groups      []*Group
 	Resolutions []*Resolution
 	Reviews     []*Review
+	Notices     []*Notice
 }
 
 // Add appends an entry of any kind. What was removed is none.
@@ -48,6 +49,8 @@ func (e *Entries) Add(item Item) {
 		e.Resolutions = append(e.Resolutions, item)
 	case *Review:
 		e.Reviews = append(e.Reviews, item)
+	case *Notice:
+		e.Notices = append(e.Notices, item)
 	}
 }
 
@@ -55,7 +58,8 @@ func (e *Entries) Add(item Item) {
 func (e *Entries) All() iter.Seq[Item] {
 	return func(yield func(Item) bool) {
 		_ = each(e.Devices, yield) && each(e.Credentials, yield) && each(e.Domains, yield) && each(e.Networks, yield) &&
-			each(e.Blocks, yield) && each(e.Owners, yield) && each(e.Groups, yield) && each(e.Resolutions, yield) && each(e.Reviews, yield)
+			each(e.Blocks, yield) && each(e.Owners, yield) && each(e.Groups, yield) && each(e.Resolutions, yield) && each(e.Reviews, yield) &&
+			each(e.Notices, yield)
 	}
 }
 
@@ -82,6 +86,7 @@ type Snapshot struct {
 	groups      index[*Group]
 	resolutions index[*Resolution]
 	reviews     index[*Review]
+	notices     index[*Notice]
 	networks    index[*Network] // by key, as blocks
 	blocks      index[*Block]
 	// addresses has for each range the devices that claim it, in the order of
@@ -302,6 +307,21 @@ func (s *Snapshot) Review(device string) (*Review, bool) {
 	return s.reviews.get(device)
 }
 
+// Notice is the notice of that id.
+func (s *Snapshot) Notice(id string) (*Notice, bool) {
+	return s.notices.get(id)
+}
+
+// Unsent are the notices of which not every message is stored yet.
+func (s *Snapshot) Unsent() (out []*Notice) {
+	for _, n := range s.notices.all() {
+		if n.Stored.IsZero() {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
 // Confirmed is the name of the device at an address, and when the DNS last
 // confirmed it, if that is not older than most.
 func (s *Snapshot) Confirmed(addr netip.Addr, most time.Duration, now time.Time) (name string, at time.Time, ok bool) {
@@ -322,6 +342,7 @@ func (s *Snapshot) Entries() Entries {
 	return Entries{
 		Devices: s.devices.sorted(), Credentials: s.credentials.sorted(), Domains: s.domains.sorted(),
 		Owners: s.owners.sorted(), Groups: s.groups.sorted(), Resolutions: s.resolutions.sorted(), Reviews: s.reviews.sorted(),
+		Notices:  s.notices.sorted(),
 		Networks: slices.SortedFunc(slices.Values(s.networks.sorted()), (*Network).compare),
 		Blocks:   slices.SortedFunc(slices.Values(s.blocks.sorted()), func(a, b *Block) int { return strings.Compare(a.Subject, b.Subject) }),
 	}

@@ -129,6 +129,7 @@ func (r *relay) configuration(t testing.TB, mxPort int) *config.Config {
 	c.DNS.Resolver = r.DNS.Addr()
 	c.Delivery.MXPort = mxPort
 	c.Ledger.TokenHeader = "X-Token"
+	c.Lifecycle.NoticeGroup = noticeGroup
 	c.Metrics.Address, c.Console.Address = "", ""
 	return c
 }

@@ -26,6 +26,9 @@ type Rules struct {
 	// Terms is the version of the terms of use that holds now, and TermsURL where
 	// they are (W11). Empty: any version will do.
 	Terms, TermsURL string
+	// Problems: so many refused attempts and failed messages of a device within a
+	// day are told to its contacts (M24).
+	Problems int
 }
 
 // Periods before an end in which the contacts hear of it.
@@ -44,6 +47,8 @@ type Use struct {
 	// Undeliverable are its reports that a destination refused for good because
 	// there is no such mailbox (5.1.x), one time for each.
 	Undeliverable []time.Time
+	// Refused attempts and failed messages of a day.
+	Refused, Failed int
 }
 
 // Cause is why something is done.
@@ -56,6 +61,7 @@ const (
 	Unused      Cause = "unused"
 	Attestation Cause = "attestation"
 	Reports     Cause = "reports"
+	Problem     Cause = "problem"
 )
 
 // Deed is what is done.
@@ -91,7 +97,7 @@ func Decide(d *registry.Device, use Use, rules *Rules, now time.Time) []Step {
 	if d.Told[string(Activated)].IsZero() {
 		steps = append(steps, Step{Deed: Tell, Cause: Activated, Why: "the registration is active"})
 	}
-	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, reports, attestation, unused, terms} {
+	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, reports, attestation, unused, problems, terms} {
 		if s := rule(d, use, rules, now); len(s) > 0 {
 			return append(steps, s...)
 		}

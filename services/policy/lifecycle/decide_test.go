@@ -14,7 +14,7 @@ import (
 var (
 	start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	rules = &Rules{
-		UnusedNotice: days(180), UnusedEnd: days(210), Attestation: days(365), Reports: 3, ReportsWithin: days(1), ReportsMost: 5,
+		UnusedNotice: days(180), UnusedEnd: days(210), Attestation: days(365), Reports: 3, ReportsWithin: days(1), ReportsMost: 5, Problems: 20,
 	}
 )
 
@@ -131,6 +131,34 @@ func TestUndeliverableReports(t *testing.T) {
 	}
 	if got := ask(41, 32, 33, 34); !reflect.DeepEqual(got, []Deed{Suspend}) || d.State != registry.StateSuspended || !d.Suspension.NeedsTicket {
 		t.Errorf("three after it: %v, %+v", got, d.Suspension)
+	}
+}
+
+// Contacts hear of many failures, once a day.
+func TestProblems(t *testing.T) {
+	troubled := func(refused, failed int) func(time.Time) Use {
+		return func(now time.Time) Use {
+			use := always(now)
+			use.Refused, use.Failed = refused, failed
+			return use
+		}
+	}
+	if got := live(printer(), 3, troubled(10, 9)); len(got) != 0 {
+		t.Errorf("19 are not many: %v", got)
+	}
+	want := map[int][]string{0: {"tell problem"}, 1: {"tell problem"}, 2: {"tell problem"}}
+	if got := live(printer(), 3, troubled(10, 10)); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v", got)
+	}
+	d, use := printer(), troubled(0, 500)(start)
+	perform(d, Decide(d, use, rules, start)[0], start)
+	if s := Decide(d, use, rules, start.Add(23*time.Hour)); len(s) != 0 || d.State != registry.StateActive {
+		t.Errorf("%+v", s)
+	}
+	off := *rules
+	off.Problems = 0
+	if s := Decide(printer(), use, &off, start); len(s) != 0 {
+		t.Errorf("switched off: %+v", s)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,54 @@ func TestBrake(t *testing.T) {
 	}
 	if r.why != nil {
 		t.Errorf("the alarm stays: %v", r.why)
+	}
+}
+
+// Contacts of a device that is refused all the time hear of it, with samples and
+// help; when very many devices are, nobody does.
+func TestProblemNotice(t *testing.T) {
+	t.Parallel()
+	r := startRig(t)
+	r.export = func(_ context.Context, f books.Filter, each func(books.Row) error) error {
+		at := start.Add(time.Hour)
+		return each(books.Row{QueueID: "F", Sender: "prn@campus.test", Recipient: "x@example.org", State: "bounced", Diagnostic: "550 no such user", SettledAt: &at})
+	}
+	r.register(1, "anna@campus.test")
+	r.register(2, "bert@campus.test")
+	r.roundAt(0)
+	for range 2 {
+		refusal := event.Refusal{Schema: event.Schema, Ref: "R7K2-9QF3", At: start.Add(time.Hour), Stage: "rcpt", Rule: "fcrdns", Count: 10}
+		refusal.Facts.Address = netip.MustParseAddr("10.1.1.1")
+		if _, err := r.bus.JS.Publish(t.Context(), queue.RefusedSubject("rcpt"), event.Encode(&refusal)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		r.roundAt(2 * time.Hour)
+	}
+	got := r.notices()
+	if len(got) != 3 || !slices.Contains(got, "anna@campus.test: prn-1.campus.test: mail from it has a problem") {
+		t.Errorf("%q", got)
+	}
+	lines, err := r.describe(t.Context(), r.device(1), start.Add(2*time.Hour))
+	text := strings.Join(lines, "\n")
+	for _, want := range []string{"20 attempts to send were refused, and 1 message was not delivered", "(R7K2-9QF3)", "10 times in that minute", "x@example.org, bounced: 550 no such user (F)"} {
+		if err != nil || !strings.Contains(text, want) {
+			t.Errorf("no %q in %s (%v)", want, text, err)
+		}
+	}
+
+	todo := map[*registry.Device][]Step{}
+	for range problemsMost + 1 {
+		todo[&registry.Device{}] = []Step{{Deed: Tell, Cause: Problem}, {Deed: Tell, Cause: Expiry}}
+	}
+	if err := brakeProblems(todo); err == nil || !strings.Contains(err.Error(), "101 devices") {
+		t.Errorf("%v", err)
+	}
+	for _, steps := range todo {
+		if len(steps) != 1 || steps[0].Cause != Expiry {
+			t.Errorf("%+v", steps)
+		}
 	}
 }
 

@@ -1,50 +1,27 @@
 package lifecycle
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/notice"
 	"github.com/postrider/postrider/shared/registry"
 )
 
-// notice is a message to the contacts of a device.
-type notice struct {
-	ID     mail.QueueID
-	Relay  config.Relay
-	Device *registry.Device
-	Step   Step
-	To     []string
-	At     time.Time
-}
-
-// compose writes the whole message with CRLF, in 7 bits. The same notice gives
-// the same octets. Names and addresses were checked when they were registered;
-// what is said is ours.
-func compose(n notice) []byte {
-	var b bytes.Buffer
-	field := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
-	field("Received", "by "+n.Relay.Hostname+" (Postrider)\r\n\tid "+string(n.ID)+"; "+mail.FormatDate(n.At))
-	field("From", "Mail relay <postmaster@"+n.Relay.Hostname+">")
-	field("To", strings.Join(n.To, ",\r\n\t"))
-	field("Subject", printable(n.Device.Name+": "+subject(n.Step)))
-	field("Date", mail.FormatDate(n.At))
-	field("Message-ID", messageID(n.ID, n.Relay.Hostname))
-	field("Auto-Submitted", "auto-generated") // RFC 3834
-	field("MIME-Version", "1.0")
-	field("Content-Type", "text/plain; charset=us-ascii")
-	b.WriteString("\r\n")
-	for _, line := range text(n) {
-		b.WriteString(printable(line) + "\r\n")
+// message is the notice of a step to the contacts of a device. Names and
+// addresses were checked when they were registered; what is said is ours.
+func message(relay config.Relay, d *registry.Device, s Step, to []string, now time.Time) *notice.Message {
+	m := &notice.Message{
+		Relay: relay, To: to, Subject: printable(d.Name + ": " + subject(s)), At: now, Writer: actor, Device: d.Name, Owner: d.Owner,
+		ID: mail.QueueIDAt(now.Truncate(time.Hour), fmt.Sprintf("notice/%s/%s/%s/%d", d.Name, s.Deed, s.Cause, d.Revision)),
 	}
-	return b.Bytes()
-}
-
-func messageID(id mail.QueueID, hostname string) string {
-	return "<" + string(id) + "@" + hostname + ">"
+	for _, line := range text(d, s) {
+		m.Lines = append(m.Lines, printable(line))
+	}
+	return m
 }
 
 func subject(s Step) string {
@@ -65,24 +42,12 @@ func subject(s Step) string {
 	return "mail from it has a problem"
 }
 
-func text(n notice) []string {
-	d, s := n.Device, n.Step
-	lines := []string{"Device:   " + d.Name}
-	if d.Owner != "" {
-		lines = append(lines, "Owner:    "+d.Owner)
-	}
-	for _, a := range d.Addresses {
-		lines = append(lines, "Address:  "+a.String())
-	}
-	lines = append(lines, "", "What:     "+s.Why+".")
+func text(d *registry.Device, s Step) []string {
+	lines := append(notice.About(d), "", "What:     "+s.Why+".")
 	if !s.At.IsZero() {
 		lines = append(lines, fmt.Sprintf("Then:     on %s, %s.", day(s.At), consequence(s)))
 	}
-	lines = append(lines, "Do:       "+remedy(s), "")
-	if n.Relay.HelpURL != "" {
-		lines = append(lines, "Help:     "+n.Relay.HelpURL)
-	}
-	return append(lines, "Contact:  postmaster@"+n.Relay.Hostname)
+	return append(lines, "Do:       "+remedy(s), "")
 }
 
 func consequence(s Step) string {

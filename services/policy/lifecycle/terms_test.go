@@ -17,7 +17,7 @@ func TestTerms(t *testing.T) {
 		for _, s := range Decide(d, always(now), r, now) {
 			out = append(out, string(s.Deed)+" "+string(s.Cause))
 			perform(d, s, now)
-			text := string(compose(notice{ID: "X", Relay: config.Relay{Hostname: "relay.campus.test"}, Device: d, Step: s, To: []string{"a@campus.test"}, At: now}))
+			text := string(message(config.Relay{Hostname: "relay.campus.test"}, d, s, []string{"a@campus.test"}, now).Compose())
 			for _, want := range []string{"Subject: prn.campus.test: new terms of use\r\n", "version " + r.Terms + " hold now (https://relay.campus.test/terms).", "tell the postmaster that you accept them"} {
 				if !strings.Contains(text, want) {
 					t.Errorf("no %q in\n%s", want, text)
