@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/event"
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/smtp"
 )
@@ -179,7 +180,7 @@ func (a *asking) nearest(o *opinion, f *authz.Facts) (out []string) {
 		for _, n := range a.reg.NearestName(name) {
 			if !seen[n.Device.Name] {
 				seen[n.Device.Name] = true
-				out = append(out, fmt.Sprintf("the name %s is like that of %s", name, describeDevice(n.Device)))
+				out = append(out, fmt.Sprintf("the name %s is like that of %s", mail.Printable(name, 128), describeDevice(n.Device)))
 			}
 		}
 	}

@@ -118,7 +118,7 @@ func (a *asking) decide(f *authz.Facts, stage string) *opinion {
 		o.About, o.Switch = rule.About, rule.Switch
 	}
 	if !v.Passes() {
-		o.Reply = shownRef.Refused(v.Reply, a.cfg.Relay.HelpURL).String()
+		o.Reply = shownRef.Refused(v.Reply, a.cfg.Relay.Help()).String()
 		a.advise(o, f)
 	}
 	return o
@@ -151,7 +151,7 @@ func (a *asking) who(device string) (who []string) {
 	if a.cfg.Relay.HelpURL != "" {
 		who = append(who, a.cfg.Relay.HelpURL)
 	}
-	return append(who, "postmaster@"+a.cfg.Relay.Hostname)
+	return append(who, a.cfg.Relay.Contact())
 }
 
 // listenerNamed is the listener to ask for: the one of that name, or the first

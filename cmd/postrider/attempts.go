@@ -162,7 +162,7 @@ func (a *asking) unseen(name string) string {
 	for _, l := range a.cfg.Listeners {
 		ports = append(ports, a.portOf(l.Name)+" ("+l.Name+")")
 	}
-	return fmt.Sprintf("nothing seen from %s in the last 30 days: no mail, no refusal, no failed TLS. A connection that ends before it says anything leaves nothing. Look at the address, the gateway and the firewall of the device: it must reach %s on port %s",
+	return fmt.Sprintf("nothing seen from %s in the last 30 days: no mail, no refusal, no failed TLS, no connection. Look at the address, the gateway and the firewall of the device: it must reach %s on port %s",
 		name, a.cfg.Relay.Hostname, strings.Join(ports, " or "))
 }
 
@@ -270,6 +270,14 @@ func statusOf(result string) string {
 	return strings.Join(words[:min(len(words), 2)], " ")
 }
 
+// tlsOf is what there was of TLS where it was not agreed on.
+func tlsOf(stage string) string {
+	if stage == event.CauseHandshake {
+		return "failed"
+	}
+	return "in clear"
+}
+
 // writeAttempts is a table of attempts, the newest first.
 func writeAttempts(out io.Writer, list []attempt) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -281,7 +289,7 @@ func writeAttempts(out io.Writer, list []attempt) {
 			reference += fmt.Sprintf(" and %d more in that minute", t.Count-1)
 		}
 		cells := []string{
-			t.At.Local().Format(time.DateTime), t.Address.String(), port, cmp.Or(t.TLS, "in clear"), cmp.Or(t.Identity, "-"),
+			t.At.Local().Format(time.DateTime), t.Address.String(), port, cmp.Or(t.TLS, tlsOf(t.Stage)), cmp.Or(t.Identity, "-"),
 			t.Stage, statusOf(t.Result), strings.Trim(t.Rule+": "+t.Reason, ": "), reference,
 		}
 		for i, c := range cells {

@@ -24,7 +24,7 @@ func newDevice(f *flags) *cobra.Command {
 	for _, s := range steps() {
 		c.AddCommand(newStep(f, s))
 	}
-	c.AddCommand(newDeviceEdit(f), newDeviceHistory(f), newDeviceImport(f))
+	c.AddCommand(newDeviceEdit(f), newDeviceHistory(f), newDeviceImport(f), newDeviceLogins(f))
 	return c
 }
 

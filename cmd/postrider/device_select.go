@@ -34,6 +34,7 @@ var deviceKeys = map[string]func(*registry.Device) []string{
 	"address": func(d *registry.Device) []string { return strings.Fields(addresses(d)) },
 	"terms":   func(d *registry.Device) []string { return []string{d.AcceptedTerms()} },
 	"quirk":   quirksOf,
+	"exempt":  func(d *registry.Device) []string { return []string{exemption(d)} },
 	"cause": func(d *registry.Device) []string {
 		if d.Suspension == nil {
 			return nil
@@ -57,7 +58,7 @@ func quirksOf(d *registry.Device) (names []string) {
 }
 
 // deviceSelectorHelp is the part of a command's help that explains the language.
-const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device owner quirk state terms traffic"
+const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device exempt (yes, ended, no) owner quirk state terms traffic"
 
 // parseDeviceSelector reads the words of a selector.
 func parseDeviceSelector(words []string, all bool) (*deviceSelector, error) {
@@ -92,7 +93,7 @@ func (s *deviceSelector) add(word string) error {
 	case !isTerm:
 		return usage("%q is no name; did you mean device:%s?", word, bare)
 	case deviceKeys[key] == nil || len(word) > len(bare)+1:
-		return usage("%q: unknown key in the selector; keys: address cause class contact device owner quirk state terms traffic", word)
+		return usage("%q: unknown key in the selector; keys: address cause class contact device exempt owner quirk state terms traffic", word)
 	case value == "":
 		return usage("%q: %s has no value", word, key)
 	}

@@ -164,7 +164,7 @@ func (a *asking) explainRefusal(ctx context.Context, r *event.Refusal) *refused 
 		then.Outcome = authz.Later
 	}
 	if !r.Reply.IsZero() {
-		then.Reply = r.Ref.Refused(r.Reply, a.cfg.Relay.HelpURL).String()
+		then.Reply = r.Ref.Refused(r.Reply, a.cfg.Relay.Help()).String()
 	}
 	f := r.Facts
 	f.At = time.Now().UTC()

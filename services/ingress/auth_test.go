@@ -62,7 +62,7 @@ func TestAuthOfSuspendedCredential(t *testing.T) {
 	found := false
 	for _, e := range r.refusals() {
 		found = found || e.Facts.Identity == "held" && strings.Contains(e.Reason, "held is suspended; the password is right")
-		if e.Stage == "auth" && !strings.Contains(e.Reply.Text, "Authentication credentials invalid") {
+		if e.Stage == "auth" && !strings.Contains(e.Reply.Text, "Wrong user name or password") {
 			t.Errorf("the client reads %q", e.Reply.Text)
 		}
 	}

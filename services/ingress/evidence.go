@@ -16,7 +16,8 @@ import (
 // evidence keeps refusals without holding up a session, and without becoming
 // load in a flood: the first of an address and minute are kept one by one, the
 // rest counted by stage and rule. Nothing vanishes uncounted, and a flood from
-// one address takes no place from the refusals of others.
+// one address takes no place from the refusals of others. Of those that only
+// connect, as monitors do all day, one a minute is kept.
 type evidence struct {
 	keep    func(context.Context, event.Refusal) error
 	log     zerolog.Logger
@@ -64,7 +65,11 @@ func (e *evidence) add(r event.Refusal) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	peer := e.peer(r)
-	if e.singles[peer] < evidenceSingles {
+	most := evidenceSingles
+	if r.Rule == event.CauseNoMail {
+		most = 1
+	}
+	if e.singles[peer] < most {
 		e.singles[peer]++
 		select {
 		case e.queue <- r:

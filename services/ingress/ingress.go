@@ -4,7 +4,7 @@
 // Consumes SMTP on the configured listeners: relay, submission, and
 // submissions (implicit TLS). Produces messages in MAIL, chunks of large ones
 // in BODY, canaries in MAIL where no mail shows that a shard acknowledges, and
-// the evidence of refusals in REFUSED.
+// the evidence of refusals, and of clients that left without sending, in REFUSED.
 //
 // Guarantees: 250 is sent only after the store acknowledged that the message
 // is on stable storage. A store that is full is answered 452 4.3.1, one that

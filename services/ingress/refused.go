@@ -1,6 +1,9 @@
 package ingress
 
 import (
+	"errors"
+	"io"
+	"strings"
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -62,13 +65,15 @@ func (s *session) answer(r event.Refusal) error {
 	}
 	s.in.metrics.refused(r.Stage, r.Rule)
 	s.in.evidence.add(r)
-	return reply(r.Ref.Refused(r.Reply, s.in.cfg.Relay.HelpURL))
+	return reply(r.Ref.Refused(r.Reply, s.in.cfg.Relay.Help()))
 }
 
 // refusedByWire gives what wire refuses a reference and keeps the evidence:
 // connect and TLS failures can be explained, too.
 func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
-	in.metrics.refused("wire", w.Kind)
+	if w.Kind != wire.KindNoMail {
+		in.metrics.refused("wire", w.Kind)
+	}
 	if w.Kind == wire.KindHelo {
 		in.metrics.ampersands.Inc()
 	}
@@ -78,7 +83,7 @@ func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
 	ref := mail.NewRef()
 	reason := ""
 	if w.Err != nil {
-		reason = w.Err.Error()
+		reason = inWords(w.Err)
 	}
 	facts := authz.Facts{Listener: l.Name, Submission: l.Mode != config.ModeRelay, Address: addressOf(w.Remote), Helo: w.Helo}
 	if w.TLS {
@@ -87,5 +92,20 @@ func (in *Ingress) refusedByWire(l config.Listener, w wire.Refusal) smtp.Reply {
 	in.evidence.add(event.Refusal{
 		Ref: ref, At: time.Now().UTC(), Stage: w.Kind, Reply: w.Reply, Rule: w.Kind, Reason: reason, Count: 1, Facts: facts,
 	})
-	return ref.Refused(w.Reply, in.cfg.Relay.HelpURL)
+	return ref.Refused(w.Reply, in.cfg.Relay.Help())
+}
+
+// protocols are the versions of TLS as its errors have them.
+var protocols = strings.NewReplacer("304", "TLS 1.3", "303", "TLS 1.2", "302", "TLS 1.1", "301", "TLS 1.0", "300", "SSL 3.0")
+
+// inWords is what ended a connection, for the owner of the client.
+func inWords(err error) string {
+	text := err.Error()
+	if before, versions, ok := strings.Cut(text, "unsupported versions: "); ok {
+		return before + "unsupported versions: " + protocols.Replace(versions)
+	}
+	if errors.Is(err, io.EOF) && text == io.EOF.Error() {
+		return "the client closed the connection during the handshake"
+	}
+	return text
 }

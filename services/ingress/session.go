@@ -119,6 +119,7 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	}
 	path := smtp.ForwardPath{Address: a}
 	original, _ := s.conn.Completed()
+	path, original = s.redirected(path, original)
 	reg := s.in.registry()
 	s.facts.Recipient, s.facts.Recipients = &path, len(s.env.Recipients)
 	if v := s.decide(reg); !v.Passes() {

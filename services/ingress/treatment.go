@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,16 @@ func (s *session) overridden(path smtp.ReversePath) smtp.ReversePath {
 		s.facts.GivenPath = path.Address.String()
 	}
 	return smtp.ReversePath{Address: from}
+}
+
+// redirected leads what is for the postmaster of the relay to who reads it (RFC
+// 5321 §4.5.1): the relay has no mailboxes. What was given stays as original.
+func (s *session) redirected(path smtp.ForwardPath, original string) (smtp.ForwardPath, string) {
+	to, err := smtp.ParseAddress(s.in.cfg.Relay.Postmaster)
+	if err != nil || !strings.EqualFold(path.Local, "postmaster") || !strings.EqualFold(path.Domain, s.in.cfg.Relay.Hostname) {
+		return path, original
+	}
+	return smtp.ForwardPath{Address: to}, cmp.Or(original, path.Address.String())
 }
 
 // rewrite gives a header the From field that the registration wants. Where it

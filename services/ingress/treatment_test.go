@@ -240,6 +240,9 @@ func TestW24_Ampersand(t *testing.T) {
 	if !strings.HasPrefix(m.content, "Received: from a?b?c ([127.0.0.1])") || m.Facts.Helo != "a&b<c" {
 		t.Errorf("content %.60q, facts %+v", m.content, m.Facts)
 	}
+	if n := r.counted("postrider_ingress_helo_ampersands_total"); n != 1 {
+		t.Errorf("%v of them counted, want 1", n)
+	}
 
 	r = start(t, func(c *config.Config) { c.Policy.HeloAmpersand = "enforce" })
 	c = r.dial(campus)

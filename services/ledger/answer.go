@@ -46,6 +46,7 @@ func (l *Ledger) answers() map[books.Question]answerer {
 		books.QuestionEnds:     value(l.ends),
 		books.QuestionUse:      l.use,
 		books.QuestionObserved: l.observed,
+		books.QuestionWays:     l.ways,
 	}
 }
 

@@ -62,6 +62,7 @@ type message struct {
 	device       string
 	owner        string
 	client       string // address that it came from; empty for none
+	byLogin      bool   // its sender had authenticated
 	class        mail.Class
 	size         int64
 	lateAccept   bool
@@ -159,6 +160,7 @@ func (a *account) enter(r *event.Record, seq uint64) {
 	if m.Facts.Address.IsValid() {
 		a.client = m.Facts.Address.String()
 	}
+	a.byLogin = m.Facts.Identity != ""
 	a.lateAccept, a.reportOf, a.content = a.lateAccept || m.LateAccept, m.ReportOf, m.Content
 }
 

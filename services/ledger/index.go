@@ -18,7 +18,7 @@ import (
 
 // schemaVersion is that of the index file. A file of another version is made
 // again from LEDGER.
-const schemaVersion = 5
+const schemaVersion = 6
 
 // Times are nanoseconds since 1970, 0 for none. A message's id is the place of
 // its first record, so that ids rise in the order of LEDGER and every instance
@@ -43,6 +43,7 @@ CREATE TABLE messages (
 	device        TEXT    NOT NULL,
 	owner         TEXT    NOT NULL,
 	client        TEXT    NOT NULL, -- address that it came from
+	by_login      INTEGER NOT NULL, -- its sender had authenticated
 	class         TEXT    NOT NULL,
 	size          INTEGER NOT NULL,
 	late_accept   INTEGER NOT NULL,

@@ -32,6 +32,7 @@ func drawRules(t *rapid.T) *Rules {
 	r := &Rules{
 		Sandbox:     rapid.IntRange(0, 9).Draw(t, "sandbox") == 0,
 		MessageSize: 1000, Recipients: 3, SessionRelay: 3, SessionSubmission: 2,
+		Postmaster: rapid.SampledFrom([]string{"", "prn@campus.test", "a@inet.test"}).Draw(t, "postmaster"),
 	}
 	v := reflect.ValueOf(r).Elem()
 	for i := range v.NumField() {

@@ -30,16 +30,16 @@ func (d *decision) mustAuthenticate() (Verdict, bool) {
 	return refuse(denied("Log in, or get an exemption: "+show(d.facts.Address)+"."), d.device.Name+" has no exemption")
 }
 
-func (d *decision) nat() (Verdict, bool)   { return d.unproven(registry.KindNAT) }
-func (d *decision) cloud() (Verdict, bool) { return d.unproven(registry.KindCloud) }
+func (d *decision) nat() (Verdict, bool)   { return d.unproven(registry.KindNAT, "many share it") }
+func (d *decision) cloud() (Verdict, bool) { return d.unproven(registry.KindCloud, "it changes hands") }
 
 // unproven holds for addresses of which many, or anybody, may have the use
 // (P24-P26).
-func (d *decision) unproven(kind registry.Kind) (Verdict, bool) {
+func (d *decision) unproven(kind registry.Kind, why string) (Verdict, bool) {
 	if d.identity != "" || !d.kinds.Has(kind) || d.hosted() {
 		return pass()
 	}
-	return refuse(denied("Log in to send from "+show(d.facts.Address)+"."), "address in a network of kind "+string(kind))
+	return refuse(denied("Log in to send from "+show(d.facts.Address)+": "+why+"."), "address in a network of kind "+string(kind))
 }
 
 // bulk sends mail for many at once to the service that is made for it.
@@ -86,8 +86,18 @@ func (d *decision) fcrdns() (Verdict, bool) {
 	if name == "" {
 		name = "missing"
 	}
-	return refuse(smtp.Reply{Code: 550, Enhanced: "7.25", Text: "Wrong DNS name: " + show(f.Address) + "."},
+	return refuse(smtp.Reply{Code: 550, Enhanced: "7.25", Text: "DNS name is not as registered: " + show(f.Address) + "."},
 		"forward-confirmed name is "+own(name)+", registered is "+dev.Name)
+}
+
+// routing keeps a route from the server of a hosted domain (RFC 5321 §F.2): that
+// trusts us, and may follow "x%elsewhere" to where its sender may not send.
+func (d *decision) routing() (Verdict, bool) {
+	anywhere := d.device != nil && d.device.Scope != registry.ScopeHosted
+	if anywhere || d.beyond() || !strings.ContainsAny(d.facts.Recipient.Local, "@%!") {
+		return pass()
+	}
+	return refuse(denied("Recipient must be plain name@domain, without %, ! or @ in the name."), "a route in the local part of the recipient")
 }
 
 func (d *decision) registered() (Verdict, bool) {
@@ -95,6 +105,15 @@ func (d *decision) registered() (Verdict, bool) {
 		return pass()
 	}
 	return admit("device " + d.device.Name)
+}
+
+// postmaster has a mailbox for everybody (RFC 5321 §4.5.1), in a hosted domain:
+// what nobody may send elsewhere does not leave this way.
+func (d *decision) postmaster() (Verdict, bool) {
+	if d.rules.Postmaster == "" || d.beyond() || !same(d.rules.Postmaster, d.facts.Recipient.Address.String()) {
+		return pass()
+	}
+	return admit("mail to the postmaster")
 }
 
 func (d *decision) campusToHosted() (Verdict, bool) {
@@ -108,7 +127,7 @@ func (d *decision) scope() (Verdict, bool) {
 	if d.device == nil {
 		return pass()
 	}
-	return refuse(denied("May send to hosted domains only: "+show(d.facts.Address)+"."), "scope of "+d.device.Name+" is hosted")
+	return refuse(denied("May send to our own domains only: "+show(d.facts.Address)+"."), "scope of "+d.device.Name+" is hosted")
 }
 
 func (d *decision) notRegistered() (Verdict, bool) {

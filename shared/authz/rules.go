@@ -32,6 +32,8 @@ type Rules struct {
 	// Observing are rules without a mode of their own that only observe: those
 	// that are Observable.
 	Observing []string
+	// Postmaster is the address for mail to the postmaster; empty is none.
+	Postmaster string
 	// MessageSize in octets, Recipients of a message, and messages of a session;
 	// 0 is no limit.
 	MessageSize       int64
@@ -106,7 +108,9 @@ var table = [...]rule{
 	{Rule: Rule{Name: "limit", Switch: "policy.observe", About: "a sender over its hourly limit is slowed", Fix: "wait, send less, or ask for a higher limit; bulk mail goes through the list service"}, rcpt: true, observable: true, find: (*decision).limit},
 	{Rule: Rule{Name: "fcrdns", Switch: "policy.fcrdns", About: "the DNS knows the address by its registered name, and the other way round", Fix: "have PTR and address records made for the registered name"},
 		mode: func(r *Rules) Mode { return r.FCrDNS }, rcpt: true, find: (*decision).fcrdns},
+	{Rule: Rule{Name: "routing", About: "only who may send anywhere puts a route into the address", Fix: "write the recipient as name@domain, without %, ! or a second @"}, rcpt: true, find: (*decision).routing},
 	{Rule: Rule{Name: "registered", About: "an active device within its scope"}, rcpt: true, find: (*decision).registered},
+	{Rule: Rule{Name: "postmaster", Switch: "relay.postmaster", About: "whose sender is in order may write to the postmaster"}, rcpt: true, find: (*decision).postmaster},
 	{Rule: Rule{Name: "campus-to-hosted", Switch: "policy.hosted_from_campus", About: "a campus address to a hosted domain"},
 		mode: func(r *Rules) Mode { return r.HostedFromCampus }, rcpt: true, find: (*decision).campusToHosted},
 	{Rule: Rule{Name: "scope", About: "a device sends where its registration says", Fix: "ask for a registration for recipients anywhere"}, rcpt: true, find: (*decision).scope},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/smtp"
 )
@@ -59,7 +60,7 @@ func (d *decision) helo() (Verdict, bool) {
 	if !strings.Contains(d.facts.Helo, "&") {
 		return pass()
 	}
-	return refuse(smtp.Reply{Code: 501, Enhanced: "5.2", Text: `"&" is not allowed in HELO or EHLO.`}, "HELO "+own(d.facts.Helo))
+	return refuse(smtp.Reply{Code: 501, Enhanced: "5.2", Text: `"&" is not allowed in HELO or EHLO.`}, "HELO "+mail.Printable(d.facts.Helo, 64))
 }
 
 func (d *decision) authentication() (Verdict, bool) {
@@ -75,7 +76,7 @@ func (d *decision) suspendedCredential() (Verdict, bool) {
 	if d.credential == nil || !d.credential.Suspended {
 		return pass()
 	}
-	return refuse(denied("Credentials suspended: "+own(d.identity)+"."), "credential "+d.identity+" is suspended, "+d.credential.Reason)
+	return refuse(denied("Login suspended, ask its owner: "+own(d.identity)+"."), "credential "+d.identity+" is suspended, "+d.credential.Reason)
 }
 
 // deniedNetwork holds for registered addresses, too: they cannot be registered
@@ -101,7 +102,11 @@ func (d *decision) deviceState() (Verdict, bool) {
 	if who == "" {
 		who = show(d.facts.Address)
 	}
-	return refuse(denied("Registration "+string(dev.State)+": "+own(who)+"."), "device "+dev.Name+" is "+string(dev.State))
+	state := string(dev.State)
+	if state != string(registry.StateSuspended) && state != string(registry.StateRetired) {
+		state = "only " + state
+	}
+	return refuse(denied("Registration "+state+": "+own(who)+"."), "device "+dev.Name+" is "+string(dev.State))
 }
 
 // proof is what a device must show by its registration (X21).
@@ -114,7 +119,7 @@ func (d *decision) proof() (Verdict, bool) {
 		return refuse(denied("Log in to send from "+show(d.facts.Address)+"."), dev.Name+" must authenticate")
 	}
 	if dev.Proof == registry.ProofBoth && !d.reg.Sends(dev, d.facts.Address) {
-		return refuse(denied("Not from here: "+show(d.facts.Address)+"."), dev.Name+" must also send from its own address")
+		return refuse(denied("This login is not for use from "+show(d.facts.Address)+"."), dev.Name+" must also send from its own address")
 	}
 	return pass()
 }
@@ -125,7 +130,7 @@ func (d *decision) addressLock() (Verdict, bool) {
 	if dev == nil || d.identity == "" || len(dev.Addresses) == 0 || d.reg.Sends(dev, d.facts.Address) {
 		return pass()
 	}
-	return refuse(denied("Not from here: "+show(d.facts.Address)+"."), "credential "+d.identity+" from outside the addresses of "+dev.Name)
+	return refuse(denied("This login is not for use from "+show(d.facts.Address)+"."), "credential "+d.identity+" from outside the addresses of "+dev.Name)
 }
 
 // senderAllowed holds a device to its own addresses (S3, W37). The null path
@@ -205,7 +210,7 @@ func (d *decision) sender() (Verdict, bool) {
 	if from.IsNull() || d.reg.Hosted(from.Domain) {
 		return pass()
 	}
-	return refuse(denied("Sender domain not hosted: "+own(from.Domain)+"."), "reverse-path outside the hosted domains")
+	return refuse(denied("Sender domain not ours: "+own(from.Domain)+"."), "reverse-path outside the hosted domains")
 }
 
 func (d *decision) senderExists() (Verdict, bool) {
@@ -226,7 +231,7 @@ func (d *decision) personalSender() (Verdict, bool) {
 	if d.facts.Standing != StandingPersonal {
 		return pass()
 	}
-	return refuse(smtp.Reply{Code: 550, Enhanced: "1.8", Text: "Personal sender address: " + own(d.facts.ReversePath.Address.String()) + "."}, "reverse-path is a personal address")
+	return refuse(smtp.Reply{Code: 550, Enhanced: "1.8", Text: "Use a functional sender, not " + own(d.facts.ReversePath.Address.String()) + "."}, "reverse-path is a personal address")
 }
 
 // fromField wants a From field that shows whose the message is (P27).
@@ -276,7 +281,7 @@ func (d *decision) content() (Verdict, bool) {
 	case Hold:
 		return Verdict{Outcome: Hold, Reason: "scanned: " + d.facts.Scanner}, true
 	case Refuse:
-		return refuse(smtp.Reply{Code: 550, Enhanced: "7.0", Text: "Content not accepted."}, "scanned: "+d.facts.Scanner)
+		return refuse(smtp.Reply{Code: 550, Enhanced: "7.0", Text: "Content refused by the scanner."}, "scanned: "+d.facts.Scanner)
 	case Later:
 		return later(smtp.Reply{Code: 451, Enhanced: "7.0", Text: "Content cannot be checked now, try again later."}, "scanned: "+d.facts.Scanner)
 	}

@@ -6,6 +6,8 @@
 //	Balance  does accepted equal what was settled and what is queued?
 //	Export   one row per message and recipient
 //	Status   how far the index is
+//	Use      when each device was last used
+//	Ways     how each device showed who it is
 //	Ends     which recipients of a message get no further attempt
 //	Recover  what is lost, and what to do about it
 //

@@ -77,10 +77,31 @@ type Relay struct {
 	// HelpURL is where a refused sender finds help; "/w/REF" is appended.
 	// Empty shows none.
 	HelpURL string `yaml:"help_url"`
+	// Postmaster is where mail for the postmaster of the relay goes, be it
+	// "<postmaster>" or with relay.hostname (RFC 5321 §4.5.1): an address of a
+	// hosted domain, to which everybody may then write. Refusals show it where
+	// there is no help_url. Empty: nobody reads that mail.
+	Postmaster string `yaml:"postmaster"`
 	// Addresses are those at which clients reach the relay, as they are made known
 	// for their firewalls (postrider addresses). What is listened to is in
 	// listeners.
 	Addresses []Ingress `yaml:"addresses"`
+}
+
+// Contact is whom to write to about the relay.
+func (r *Relay) Contact() string {
+	if r.Postmaster != "" {
+		return r.Postmaster
+	}
+	return "postmaster@" + r.Hostname
+}
+
+// Help is what a refusal shows for help: the URL, or the address, or nothing.
+func (r *Relay) Help() string {
+	if r.HelpURL != "" {
+		return r.HelpURL
+	}
+	return r.Postmaster
 }
 
 // Ingress is one address at which clients reach the relay: what they open their

@@ -25,6 +25,7 @@ func (c *Config) Rules() *authz.Rules {
 		Bulk:               authz.Mode(c.Policy.Bulk),
 		Helo:               authz.Mode(c.Policy.HeloAmpersand),
 		Observing:          c.Policy.Observe,
+		Postmaster:         c.Relay.Postmaster,
 		MessageSize:        int64(c.Limits.MessageSize),
 		Recipients:         c.Limits.Recipients,
 		SessionRelay:       c.Limits.MessagesPerSession.Relay,

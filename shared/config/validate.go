@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/mail"
+	"github.com/postrider/postrider/shared/smtp"
 )
 
 // Bounds of what may be configured.
@@ -78,6 +79,11 @@ func (k *checker) relay() {
 	}
 	if u := k.Relay.HelpURL; u != "" && (!isURL(u, "http", "https") || len(u) > 200) {
 		k.bad("relay.help_url", "%s is not an http or https URL of at most 200 characters", quote(u))
+	}
+	if p := k.Relay.Postmaster; p != "" {
+		if _, err := smtp.ParseAddress(p); err != nil || len(p) > 64 {
+			k.bad("relay.postmaster", "%s is not an address of at most 64 characters", quote(p))
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	CauseForeign     = "foreign"
 	CauseHandshake   = "handshake"
 	CauseInjection   = "injection"
+	CauseNoMail      = "no-mail"
 	CausePath        = "path"
 	CauseSequence    = "sequence"
 	CauseSize        = "size"
@@ -46,6 +47,8 @@ func Causes() []authz.Rule {
 		{Name: CauseErrors, About: "a session that makes only mistakes is ended", Fix: "see the refusals before this one: postrider explain with the address of the device"},
 		{Name: CauseInjection, About: "nothing is sent before the reply that has to be waited for",
 			Fix: "update the device or program: it sends ahead of DATA or STARTTLS, or ends lines with LF alone, as attacks do"},
+		{Name: CauseNoMail, About: "a client that connects sends something; nothing was refused here",
+			Fix: "look at the device: it left by itself. After TLS, it often does not trust the relay's certificate or finds another name in it; a test of the connection and a monitor look like this, too"},
 		{Name: CauseSequence, About: "commands come in the order of RFC 5321", Fix: "update the device or program; if MAIL was refused before, the reason is with that refusal"},
 		{Name: CauseSyntax, About: "a command has the form of RFC 5321", Fix: "look for odd characters in the settings of the device: its host name, its sender, its user name"},
 		{Name: CauseCommand, About: "a command or a parameter that the relay does not have", Fix: "switch the extension off in the device or program, or update it"},

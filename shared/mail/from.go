@@ -1,7 +1,9 @@
 package mail
 
 import (
+	"mime"
 	"net/mail"
+	"slices"
 	"strings"
 )
 
@@ -25,18 +27,79 @@ func (h Header) From() From {
 	parser := mail.AddressParser{}
 	for _, v := range h.All("From") {
 		f.Fields++
-		f.Group = f.Group || hasGroup(v)
+		plain, comments := cutComments(v)
+		f.Group = f.Group || hasGroup(plain)
 		list, err := parser.ParseList(v)
+		if err != nil && len(comments) > 0 { // net/mail wants none before an address
+			list, err = parser.ParseList(plain)
+		}
 		if err != nil {
 			f.Unreadable = true
 			continue
 		}
 		for _, a := range list {
 			f.Addresses = append(f.Addresses, a.Address)
-			f.Disguised = f.Disguised || disguises(a.Name, a.Address)
+			f.Disguised = f.Disguised || disguises(a.Name, a.Address) ||
+				slices.ContainsFunc(comments, func(c string) bool { return disguises(c, a.Address) })
 		}
 	}
 	return f
+}
+
+// cutComments takes the comments out (RFC 5322 §3.2.2), and returns them decoded:
+// some programs show them as names. One that never ends stays.
+func cutComments(v string) (plain string, comments []string) {
+	if strings.IndexByte(v, '(') < 0 {
+		return v, nil
+	}
+	var out strings.Builder
+	quoted := false
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; {
+		case c == '\\' && i+1 < len(v):
+			out.WriteByte(c)
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '(' && !quoted:
+			text, length := comment(v[i:])
+			if length == 0 {
+				return v, comments
+			}
+			comments = append(comments, text)
+			out.WriteByte(' ')
+			i += length - 1
+			continue
+		}
+		out.WriteByte(v[i])
+	}
+	return out.String(), comments
+}
+
+// comment reads the one that v begins with: its text without quoted pairs and
+// decoded, and its length; 0 if it never ends.
+func comment(v string) (text string, length int) {
+	var b strings.Builder
+	for i, depth := 0, 0; i < len(v); i++ {
+		switch v[i] {
+		case '\\':
+			if i++; i == len(v) {
+				return "", 0
+			}
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				text = b.String()[1:]
+				if decoded, err := new(mime.WordDecoder).DecodeHeader(text); err == nil {
+					text = decoded
+				}
+				return text, i + 1
+			}
+		}
+		b.WriteByte(v[i])
+	}
+	return "", 0
 }
 
 // hasGroup finds the colon of a group outside quotes, comments, domain literals

@@ -16,13 +16,17 @@ const (
 )
 
 // Refused is a reply with the reference first, so that it survives a narrow
-// panel, and the address of the explanation last. A text that leaves no room is
-// cut; an address that leaves none for the text is left out.
-func (r Ref) Refused(reply smtp.Reply, helpURL string) smtp.Reply {
+// panel, and what helps last: with a URL the page of the explanation, with
+// anything else, such as an address of a help desk, that. A text that leaves no
+// room is cut; help that leaves none for the text is left out.
+func (r Ref) Refused(reply smtp.Reply, help string) smtp.Reply {
 	room := MaxRefusal - len(smtp.Reply{Code: reply.Code, Enhanced: reply.Enhanced}.String()) - len(r) - len("  \r\n")
 	link := ""
-	if helpURL != "" {
-		link = " " + helpURL + "/w/" + string(r)
+	switch {
+	case strings.Contains(help, "://"):
+		link = " " + help + "/w/" + string(r)
+	case help != "":
+		link = " Help: " + help
 	}
 	if room-len(link) < leastRefusal {
 		link = ""

@@ -14,6 +14,7 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, help, want string }{
 		{"short", "No.", help, "R7K2-9QF3 No. https://relay.campus.test/w/R7K2-9QF3"},
 		{"no help", "No.", "", "R7K2-9QF3 No."},
+		{"an address for help", "No.", "help@campus.test", "R7K2-9QF3 No. Help: help@campus.test"},
 		{"long text is cut", strings.Repeat("x", 500), help, "R7K2-9QF3 " + strings.Repeat("x", 136) + "... https://relay.campus.test/w/R7K2-9QF3"},
 		{"help that leaves no room", "No.", "https://" + strings.Repeat("h", 150), "R7K2-9QF3 No."},
 	} {

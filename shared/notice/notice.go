@@ -54,7 +54,7 @@ func Help(r config.Relay) []string {
 	if r.HelpURL != "" {
 		lines = append(lines, "Help:     "+r.HelpURL)
 	}
-	return append(lines, "Contact:  "+Role(r))
+	return append(lines, "Contact:  "+r.Contact())
 }
 
 // Compose writes the whole message with CRLF, in 7 bits.

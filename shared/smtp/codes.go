@@ -26,9 +26,9 @@ var (
 	// ReplyLineTooLong (RFC 5321 §4.5.3.1.4).
 	ReplyLineTooLong = Reply{500, "5.2", "Line too long"}
 	// ReplyBadReversePath: MAIL FROM is no address.
-	ReplyBadReversePath = Reply{501, "1.7", "Bad sender address syntax"}
+	ReplyBadReversePath = Reply{501, "1.7", "Sender must be written name@domain"}
 	// ReplyBadForwardPath: RCPT TO is no address.
-	ReplyBadForwardPath = Reply{501, "1.3", "Bad recipient address syntax"}
+	ReplyBadForwardPath = Reply{501, "1.3", "Recipient must be written name@domain"}
 	// ReplySyntax: a command that cannot be read.
 	ReplySyntax = Reply{501, "5.2", "Syntax error in command or arguments"}
 	// ReplyBadSequence (RFC 5321 §4.3.2).
@@ -40,7 +40,7 @@ var (
 	// ReplyAuthRequired (RFC 4954 §6).
 	ReplyAuthRequired = Reply{530, "7.0", "Authentication required"}
 	// ReplyAuthFailed (RFC 4954 §6).
-	ReplyAuthFailed = Reply{535, "7.8", "Authentication credentials invalid"}
+	ReplyAuthFailed = Reply{535, "7.8", "Wrong user name or password"}
 	// ReplyAuthMechanism: a mechanism that is not there (RFC 4954 §4).
 	ReplyAuthMechanism = Reply{504, "5.4", "Use AUTH PLAIN or LOGIN"}
 	// ReplyAuthUnavailable: the authority did not answer (RFC 4954 §6).

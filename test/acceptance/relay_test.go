@@ -109,7 +109,7 @@ func start(policy config.Policy, implicitTLS bool) *relay {
 
 func (r *relay) configuration(t testing.TB, mxPort int) *config.Config {
 	c := config.Defaults()
-	c.Relay = config.Relay{Hostname: "relay.campus.test", Data: filepath.Join(t.TempDir(), "data"), HelpURL: "https://relay.campus.test"}
+	c.Relay = config.Relay{Hostname: "relay.campus.test", Data: filepath.Join(t.TempDir(), "data"), HelpURL: "https://relay.campus.test", Postmaster: "desk@campus.test"}
 	c.Listeners = []config.Listener{
 		{Name: "devices", Address: r.SMTP, Mode: config.ModeRelay},
 		{Name: "submission", Address: r.submission, Mode: config.ModeSubmission},

@@ -35,6 +35,8 @@ func TestW37_NoArbitraryFrom(t *testing.T) {
 		attempt{name: "folded", from: app, mail: "<app@campus.test>", header: "From:\r\n boss@campus.test", want: "550 5.7.0 From: not allowed: boss@campus.test."},
 		attempt{name: "comment", from: app, mail: "<app@campus.test>", header: "From: boss@campus.test (app@campus.test)", want: "550 5.7.0 From: not allowed: boss@campus.test."},
 		attempt{name: "comment of an old device", from: app, mail: "<app@campus.test>", header: "From: app@campus.test (Scanner 3)", want: "250"},
+		attempt{name: "comment before", from: app, mail: "<app@campus.test>", header: "From: (Scanner 3) app@campus.test", want: "250"},
+		attempt{name: "comment before another", from: app, mail: "<app@campus.test>", header: "From: (app@campus.test) boss@campus.test", want: "550 5.7.0 From: not allowed: boss@campus.test."},
 		attempt{name: "unreadable", from: app, mail: "<app@campus.test>", header: "From: <app@campus.test", want: "550 5.7.0 From: field is unreadable."},
 		attempt{name: "letter case of the local part", from: app, mail: "<APP@campus.test>", want: "550 5.7.1 Sender not allowed: APP@campus.test."},
 		attempt{name: "letter case of the domain", from: app, mail: "<app@Campus.Test>", header: "From: app@CAMPUS.TEST", want: "250"},
@@ -46,8 +48,8 @@ func TestW37_NoArbitraryFrom(t *testing.T) {
 func TestP27_ValidSender(t *testing.T) {
 	elsewhere := attempt{name: "any valid sender", from: printer, mail: "<someone@inet.test>", want: "250"}
 	open().play(t, elsewhere,
-		attempt{name: "no domain", from: printer, mail: "<prn>", want: "501 5.1.7 Bad sender address syntax"},
-		attempt{name: "no path", from: printer, mail: "x y", want: "501 5.1.7 Bad sender address syntax"},
+		attempt{name: "no domain", from: printer, mail: "<prn>", want: "501 5.1.7 Sender must be written name@domain"},
+		attempt{name: "no path", from: printer, mail: "x y", want: "501 5.1.7 Sender must be written name@domain"},
 		attempt{name: "no From field, observed", from: printer, header: "Subject: scan", want: "250"},
 		attempt{name: "two From fields, observed", from: printer, header: "From: a@campus.test\r\nFrom: b@campus.test", want: "250"},
 		attempt{name: "disguised, observed", from: printer, header: `From: "boss@campus.test" <a@campus.test>`, want: "250"},
@@ -81,7 +83,7 @@ func (r *relay) observed(t *testing.T, header string) string {
 
 func TestW23_SenderInAHostedDomain(t *testing.T) {
 	for _, from := range []string{"<someone@inet.test>", "<x@unlisted.campus.test>", "<x@[127.0.0.67]>", "<x@campus.test.inet.test>"} {
-		strict().play(t, attempt{name: "refused " + from, from: printer, mail: from, want: "550 5.7.1 Sender domain not hosted: "})
+		strict().play(t, attempt{name: "refused " + from, from: printer, mail: from, want: "550 5.7.1 Sender domain not ours: "})
 		open().play(t, attempt{name: "any valid one " + from, from: printer, mail: from, want: "250"})
 	}
 	strict().play(t,

@@ -145,11 +145,11 @@ func TestX22_PrinterWithoutLoginOrTLS(t *testing.T) {
 func TestX1_HostedScope(t *testing.T) {
 	open().play(t,
 		attempt{name: "hosted", from: "127.1.1.8", rcpt: inside, want: "250", at: hostedMX},
-		attempt{name: "outside", from: "127.1.1.8", want: "550 5.7.1 May send to hosted domains only: 127.1.1.8"},
+		attempt{name: "outside", from: "127.1.1.8", want: "550 5.7.1 May send to our own domains only: 127.1.1.8"},
 	)
 	strict().play(t,
 		attempt{name: "hosted, strict", from: "127.1.1.8", rcpt: inside, want: "250", at: hostedMX},
-		attempt{name: "outside, strict", from: "127.1.1.8", want: "550 5.7.1 May send to hosted domains only: 127.1.1.8"},
+		attempt{name: "outside, strict", from: "127.1.1.8", want: "550 5.7.1 May send to our own domains only: 127.1.1.8"},
 	)
 }
 

@@ -20,9 +20,9 @@ func TestP22_ForwardConfirmedName(t *testing.T) {
 	r := open()
 	r.play(t,
 		attempt{name: "both directions match", from: printer, want: "250"},
-		attempt{name: "no PTR", from: "127.1.1.3", want: "550 5.7.25 Wrong DNS name: 127.1.1.3"},
-		attempt{name: "PTR is another", from: "127.1.1.4", want: "550 5.7.25 Wrong DNS name: 127.1.1.4"},
-		attempt{name: "no address behind the PTR", from: "127.1.1.5", want: "550 5.7.25 Wrong DNS name: 127.1.1.5"},
+		attempt{name: "no PTR", from: "127.1.1.3", want: "550 5.7.25 DNS name is not as registered: 127.1.1.3"},
+		attempt{name: "PTR is another", from: "127.1.1.4", want: "550 5.7.25 DNS name is not as registered: 127.1.1.4"},
+		attempt{name: "no address behind the PTR", from: "127.1.1.5", want: "550 5.7.25 DNS name is not as registered: 127.1.1.5"},
 		attempt{name: "one of several PTRs", from: "127.1.1.6", want: "250"},
 		attempt{name: "the DNS does not answer", from: "127.1.1.7", want: "451 4.7.25 Name of 127.1.1.7 cannot be checked now"},
 	)
@@ -273,8 +273,8 @@ func TestS29_TwoSecretsDuringRotation(t *testing.T) {
 func TestS39_OneCredentialIsStopped(t *testing.T) {
 	r := open()
 	r.play(t,
-		attempt{name: "stopped", from: outsider, login: loginStopped, want: "535 5.7.8 Authentication credentials invalid"},
-		attempt{name: "stopped, from the device's address", from: printer, login: loginStopped, want: "535 5.7.8 Authentication credentials invalid"},
+		attempt{name: "stopped", from: outsider, login: loginStopped, want: "535 5.7.8 Wrong user name or password"},
+		attempt{name: "stopped, from the device's address", from: printer, login: loginStopped, want: "535 5.7.8 Wrong user name or password"},
 		attempt{name: "another of the device", from: outsider, login: "prn-1", want: "250"},
 		attempt{name: "the device by its address", from: printer, want: "250"},
 	)
@@ -284,7 +284,7 @@ func TestS39_OneCredentialIsStopped(t *testing.T) {
 func TestS7_AddressAndLogin(t *testing.T) {
 	elsewhere := attempt{name: "login from elsewhere", from: outsider, login: loginRoaming, mail: "<roaming@campus.test>", want: "250"}
 	open().play(t, elsewhere)
-	elsewhere.name, elsewhere.want = "login is held to its addresses", "550 5.7.1 Not from here: "+outsider
+	elsewhere.name, elsewhere.want = "login is held to its addresses", "550 5.7.1 This login is not for use from "+outsider
 	strict().play(t, elsewhere,
 		attempt{name: "from its address", from: "127.1.1.23", login: loginRoaming, mail: "<roaming@campus.test>", want: "250"},
 		attempt{name: "from its address without login", from: "127.1.1.23", mail: "<roaming@campus.test>", want: "550 5.7.1 Log in, or get an exemption: 127.1.1.23"},
@@ -297,7 +297,7 @@ func TestX21_AddressAndLoginBoth(t *testing.T) {
 		r.play(t,
 			attempt{name: "both", from: "127.1.1.10", login: loginBoth, want: "250"},
 			attempt{name: "address alone", from: "127.1.1.10", want: "550 5.7.1 Log in to send from 127.1.1.10"},
-			attempt{name: "login alone", from: outsider, login: loginBoth, want: "550 5.7.1 Not from here: " + outsider},
+			attempt{name: "login alone", from: outsider, login: loginBoth, want: "550 5.7.1 This login is not for use from " + outsider},
 		)
 	}
 }
@@ -308,7 +308,7 @@ func TestW21_UserAndPasswordLeftBlank(t *testing.T) {
 	r.play(t, attempt{name: "no login", from: printer, want: "250"})
 	s := r.dial(t, r.SMTP, printer)
 	defer s.close()
-	if got := s.login("", ""); got.code != 535 || !strings.HasPrefix(told(got.text), "5.7.8 Authentication credentials invalid") {
+	if got := s.login("", ""); got.code != 535 || !strings.HasPrefix(told(got.text), "5.7.8 Wrong user name or password") {
 		t.Errorf("PLAIN: %s", got)
 	}
 	s.must("AUTH LOGIN", "334")

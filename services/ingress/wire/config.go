@@ -83,7 +83,9 @@ type Refusal struct {
 	TLS   bool
 	State tls.ConnectionState
 	// Reply is what wire would say. Its zero value says nothing: the socket is
-	// closed without a reply, and whatever Refused returns is ignored.
+	// closed without a reply, and whatever Refused returns is ignored. So it is
+	// with KindNoMail, which tells of every client that left without a MAIL and
+	// without anything refused: its owner looks for it.
 	Reply smtp.Reply
 	// Err is the cause, for the log; may be nil.
 	Err error
@@ -99,6 +101,7 @@ const (
 	KindHandshake   = "handshake"    // TLS handshake failed
 	KindHelo        = "helo"         // a character of NoHelo
 	KindInjection   = "injection"    // octets ahead of a reply that had to be waited for
+	KindNoMail      = "no-mail"      // nothing refused: the client left without a MAIL; see Refusal
 	KindPath        = "path"         // MAIL or RCPT argument
 	KindRecipients  = "recipients"   // too many for one message
 	KindSequence    = "sequence"     // command out of order

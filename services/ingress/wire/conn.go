@@ -35,6 +35,7 @@ type Conn struct {
 	helo          string
 	extended      bool // EHLO
 	greeted       bool
+	heard         bool // a command line came
 	authenticated bool
 	mail          bool // MAIL was accepted
 	mailRefused   bool // MAIL was refused: what was pipelined behind it is no fault
@@ -177,6 +178,7 @@ func (c *Conn) nextCommand() error {
 		return c.shutDown()
 	}
 	line, bareLF, err := k.readLine()
+	c.heard = c.heard || err == nil
 	switch {
 	case errors.Is(err, errLineTooLong):
 		if c.mode == challenged {
@@ -211,6 +213,7 @@ func (c *Conn) lost(err error) error {
 		if alerted(err) {
 			c.tell(KindHandshake, smtp.Reply{}, err)
 		}
+		c.left()
 		c.over = true
 		k.hangUp(false)
 	}

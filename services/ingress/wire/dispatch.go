@@ -48,6 +48,7 @@ func (c *Conn) dispatch(line []byte) error {
 		}
 		return c.startTLS()
 	case verbQuit:
+		c.left()
 		c.link.listener.leaving(c.link)
 		return c.forward(askedOther, "QUIT")
 	case verbRset:
@@ -152,6 +153,7 @@ func (c *Conn) doMail(argument []byte) error {
 		return c.refuse(KindSequence, replyNestedMail, nil)
 	}
 	c.prepared()
+	c.link.seen = true
 	line, reply, err := c.mailLine(argument)
 	if err != nil {
 		c.mailRefused = true

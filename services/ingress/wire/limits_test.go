@@ -152,7 +152,7 @@ func TestConnectionLimits(t *testing.T) {
 		runtime.Gosched() // until go-smtp closed
 	}
 	s.dial(t).expect("220")
-	if told.kinds() != "connections connections" {
+	if told.kinds() != "connections connections no-mail" {
 		t.Errorf("reported %q", told.kinds())
 	}
 }

@@ -34,6 +34,7 @@ type link struct {
 	out  []byte        // replies the client was not sent yet
 	long []byte        // a line longer than in
 	dead bool          // nothing is read or written any more
+	seen bool          // a MAIL, or a refusal that was reported
 
 	clock clock
 	tally tally

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/postrider/postrider/shared/smtp"
@@ -60,10 +62,33 @@ func (c *Conn) say(kind string, r smtp.Reply, cause error) {
 // tell reports a refusal of this conversation and returns the reply to send.
 func (c *Conn) tell(kind string, r smtp.Reply, cause error) smtp.Reply {
 	k := c.link
+	k.seen = true
 	state, secure := c.TLSState()
 	return k.listener.tell(Refusal{
 		Kind: kind, Remote: k.remote, Local: k.raw.LocalAddr(), Helo: c.helo, TLS: secure, State: state, Reply: r, Err: cause,
 	})
+}
+
+var (
+	errNoCommand = errors.New("the client closed the connection without a command")
+	errNoMAIL    = errors.New("the client left without sending anything")
+)
+
+// left reports a client that leaves before it had anything refused or tried to
+// send, such as one that only tests the connection.
+func (c *Conn) left() {
+	why := errNoMAIL
+	switch {
+	case c.link.seen:
+		return
+	case !c.heard && c.link.secure != nil:
+		why = fmt.Errorf("%w, once TLS was agreed on", errNoCommand)
+	case !c.heard:
+		why = errNoCommand
+	case c.authenticated:
+		why = fmt.Errorf("%w, once it had authenticated", errNoMAIL)
+	}
+	c.tell(KindNoMail, smtp.Reply{}, why)
 }
 
 // refuse answers a command with a refusal that counts as an error.
