@@ -138,13 +138,21 @@ func findDevice(snapshot *registry.Snapshot, name string) (*registry.Device, err
 	return d, nil
 }
 
-// checkDevice holds a device to the rules of those in a configuration file.
-func checkDevice(d *registry.Device) error {
+// wildcards reports that senders may be whole domains. A configuration that cannot
+// be read allows nothing; connect says what is wrong with it.
+func wildcards(f *flags) bool {
+	cfg, err := service.LoadConfig(f.config)
+	return err == nil && cfg.Policy.SenderWildcards
+}
+
+// checkDevice holds a device to the rules of those in a configuration file; with
+// wildcards, its senders may be whole domains.
+func checkDevice(d *registry.Device, wildcards bool) error {
 	if strings.ContainsFunc(d.Name, func(r rune) bool { return r > 0x7e }) {
 		return usage("name: %q is not as the DNS has it (example: xn--bcher-kva.campus.test)", d.Name)
 	}
 	cfg := config.Defaults()
-	cfg.Devices = []registry.Device{*d}
+	cfg.Devices, cfg.Policy.SenderWildcards = []registry.Device{*d}, wildcards
 	var problems config.Problems
 	if !errors.As(cfg.Validate(), &problems) {
 		return nil

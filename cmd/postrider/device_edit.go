@@ -41,6 +41,9 @@ Keys: ` + strings.Join(editable(), " "),
 					return err
 				}
 				d, err := edited(found, args[1:], now)
+				if err == nil {
+					err = checkDevice(d, wildcards(f))
+				}
 				if err != nil {
 					return err
 				}
@@ -112,7 +115,7 @@ func edited(found *registry.Device, settings []string, now time.Time) (*registry
 		}
 	}
 	keepStanding(d, found)
-	return d, checkDevice(d)
+	return d, nil
 }
 
 // keepStanding leaves an address that stays as it was, suspended or not.

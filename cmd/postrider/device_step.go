@@ -51,8 +51,11 @@ func (o *stepOptions) change() registry.Change {
 	return registry.Change{By: actor(), Reason: o.reason, Ticket: o.ticket, At: o.now}
 }
 
-// causes are those of a suspension; the last two are lifted by a ticket only.
-var causes = []string{"operator", "unused", "attestation", "abuse", "reports"}
+// causes are those of a suspension; from ticketed on they are lifted by a ticket
+// only.
+var causes = []string{"operator", "unused", "attestation", "abuse", "reports", "anomaly"}
+
+const ticketed = 3
 
 func steps() []*step {
 	expires := func(c *cobra.Command, o *stepOptions) {
@@ -71,7 +74,7 @@ func steps() []*step {
 			}},
 		{verb: "deny", done: "denied", short: "Refuse a request", from: []registry.State{registry.StateRequested, registry.StateApproved}, take: retire, final: true, reasoned: true},
 		{verb: "suspend", done: "suspended", short: "Stop a device from sending", from: []registry.State{registry.StateActive}, take: suspend,
-			long: "Stop a device from sending, or one of its addresses. It takes effect at once, on\nopen sessions, too. What abuse or reports are the cause of is lifted by a ticket only.",
+			long: "Stop a device from sending, or one of its addresses. It takes effect at once, on\nopen sessions, too. What abuse, reports or\nan anomaly are the cause of is lifted by a ticket only.",
 			flags: func(c *cobra.Command, o *stepOptions) {
 				byAddress(c, o)
 				c.Flags().StringVar(&o.cause, "cause", causes[0], "why: "+strings.Join(causes, ", "))
@@ -125,7 +128,7 @@ func suspend(d *registry.Device, o *stepOptions) error {
 		return setAddresses(d, o, registry.StateSuspended)
 	}
 	d.State = registry.StateSuspended
-	d.Suspension = &registry.Suspension{Cause: o.cause, At: o.now, NeedsTicket: o.needsTicket || o.cause == "abuse" || o.cause == "reports"}
+	d.Suspension = &registry.Suspension{Cause: o.cause, At: o.now, NeedsTicket: o.needsTicket || slices.Index(causes, o.cause) >= ticketed}
 	return nil
 }
 

@@ -104,7 +104,7 @@ func checkImport(item registry.Item, snapshot *registry.Snapshot) error {
 	if !ok {
 		return nil
 	}
-	if err := checkDevice(d); err != nil {
+	if err := checkDevice(d, false); err != nil {
 		return err
 	}
 	if rival, taken := snapshot.Rival(d); taken {

@@ -102,6 +102,7 @@ func newRegistryDiff(f *flags) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRegistry(cmd.Context(), f, func(_ *store.Store, snapshot *registry.Snapshot) error {
+				a.Wildcards = wildcards(f)
 				p, err := a.plan(args[0], cmd.InOrStdin(), snapshot)
 				if err != nil {
 					return err
@@ -134,6 +135,7 @@ When an entry changes meanwhile, the rest is not done and the exit code is 7.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
+				a.Wildcards = wildcards(f)
 				p, err := a.plan(args[0], cmd.InOrStdin(), snapshot)
 				switch {
 				case err != nil:
@@ -240,7 +242,7 @@ func newRegistryLog(f *flags) *cobra.Command {
 				return usage("--since %s: %w", since, err)
 			}
 			return withRegistry(cmd.Context(), f, func(s *store.Store, _ *registry.Snapshot) error {
-				return history(cmd, f, s, ">", from)
+				return history(cmd, f, s, from, ">")
 			})
 		},
 	})

@@ -106,7 +106,7 @@ func (s *session) accept(id mail.QueueID, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	a.Quirks = s.touched(header, written)
+	a.Quirks = append(s.touched(header, written), s.marks(header)...)
 	a.At, a.MessageID = at, bounded(messageID)
 	switch _, err = w.Commit(a); {
 	case err == nil:

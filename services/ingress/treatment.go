@@ -109,3 +109,18 @@ func (s *session) touched(received, written mail.Header) []event.Quirk {
 	}
 	return list
 }
+
+// marks lists what is odd about a message. A device writes no Received field: each
+// is of another server, and many of them tell that one submits here (W4). A mail
+// from a registered device to many that nobody can unsubscribe from is its
+// application's fault (W43).
+func (s *session) marks(header mail.Header) []event.Quirk {
+	var list []event.Quirk
+	if most := s.in.cfg.Policy.ReceivedHops; most > 0 && header.Hops() >= most {
+		list = append(list, event.Quirk{Name: event.MarkHops, Was: strconv.Itoa(header.Hops())})
+	}
+	if s.sender().Traffic.Bulk() && header.Get("List-Unsubscribe") == "" {
+		list = append(list, event.Quirk{Name: event.MarkNoUnsubscribe})
+	}
+	return list
+}

@@ -77,9 +77,14 @@ func (b *batch) fold(r *event.Record, at place) error {
 	if err != nil {
 		return err
 	}
+	first, unknown := e.acceptedSeq == 0, e.nowUnknown(r)
 	e.fold(r, at)
 	b.uses.note(e, r)
 	b.observed.note(e, r, at)
+	b.uses.hours.unknown(e, unknown)
+	if first && e.acceptedSeq != 0 {
+		b.uses.hours.entered(e, r.Message, len(r.Recipients))
+	}
 	e.places = append(e.places, at)
 	return nil
 }

@@ -214,7 +214,7 @@ func openFile(ctx context.Context, file string) (_ *index, fresh bool, err error
 // create makes the tables in one step: a file has all of them or none.
 func (x *index) create(ctx context.Context) error {
 	return x.within(ctx, func() error {
-		if _, err := x.conn.ExecContext(ctx, schema+useSchema+observedSchema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+		if _, err := x.conn.ExecContext(ctx, schema+useSchema+observedSchema+hoursSchema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("make index: %w", err)
 		}
 		_, err := x.conn.ExecContext(ctx, "INSERT INTO checkpoint VALUES (1, '', 0, 0, 0, 0)")

@@ -17,7 +17,7 @@ type statements struct {
 	recipient, recipients, putRecipient *sql.Stmt
 	record, count, uncount, checkpoint  *sql.Stmt
 	use, entrance, returned, failure    *sql.Stmt
-	observed                            *sql.Stmt
+	observed, hour, hourSender          *sql.Stmt
 	all                                 []*sql.Stmt
 }
 
@@ -63,6 +63,10 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 		{&s.observed, `INSERT INTO observed VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
 			n = n + excluded.n, last = excluded.last, sender = excluded.sender, queue_id = excluded.queue_id`},
 		{&s.failure, "INSERT OR IGNORE INTO failures VALUES (?,?,?)"},
+		{&s.hour, `INSERT INTO hours (device, hour, messages, recipients, unknown, senders, suspect, bare) VALUES (?,?,?,?,?,?,?,?)
+			ON CONFLICT DO UPDATE SET messages = messages + excluded.messages, recipients = recipients + excluded.recipients,
+			unknown = unknown + excluded.unknown, senders = senders + excluded.senders, suspect = suspect + excluded.suspect, bare = bare + excluded.bare`},
+		{&s.hourSender, "INSERT OR IGNORE INTO hour_senders VALUES (?,?,?)"},
 		{&s.checkpoint, "UPDATE checkpoint SET stream = ?, seq = ?, at = ?, horizon = ?, unreadable = ?"},
 	} {
 		stmt, err := conn.PrepareContext(ctx, p.sql)

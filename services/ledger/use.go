@@ -47,6 +47,7 @@ type uses struct {
 	entered  map[entranceKey]time.Time
 	returned map[returnedKey]time.Time
 	failed   map[returnedKey]time.Time
+	hours    hours
 }
 
 type useKey struct {
@@ -78,7 +79,7 @@ func (u *uses) note(e *entry, r *event.Record) {
 		return
 	}
 	switch {
-	case r.Outcome == event.Entered && r.Message != nil && e.reportOf == "" && !r.Message.Facts.Report:
+	case r.Outcome == event.Entered && r.Message != nil && !own(r.Message):
 		m := r.Message
 		later(&u.last, useKey{e.device, m.Facts.Address}, m.AcceptedAt)
 		if m.Facts.Listener != "" {
@@ -91,15 +92,23 @@ func (u *uses) note(e *entry, r *event.Record) {
 	}
 }
 
+// own reports a message of the relay's own about a device: a report, or a notice to
+// its contacts. That is no use of the device.
+func own(m *event.MessageRecord) bool { return m.ReportOf != "" || m.Facts.Report }
+
 // noMailbox reports a reply for good about the address (RFC 3463 §3.2). A full
 // mailbox, a policy and an expiry are none.
 func noMailbox(r *event.Record) bool {
 	for i := range r.Recipients {
-		if reply := r.Recipients[i].Reply; reply.Permanent() && strings.HasPrefix(reply.Status(), "5.1.") {
+		if isUnknown(&r.Recipients[i]) {
 			return true
 		}
 	}
 	return false
+}
+
+func isUnknown(rr *event.RecipientRecord) bool {
+	return rr.Reply.Permanent() && strings.HasPrefix(rr.Reply.Status(), "5.1.")
 }
 
 func (s *statements) writeUses(ctx context.Context, u *uses) error {
@@ -123,7 +132,7 @@ func (s *statements) writeUses(ctx context.Context, u *uses) error {
 			return fmt.Errorf("write failure: %w", err)
 		}
 	}
-	return nil
+	return s.writeHours(ctx, &u.hours)
 }
 
 // forgetUses forgets the reports that nobody counts any more, and uses of
@@ -140,7 +149,7 @@ func (x *index) forgetUses(ctx context.Context, now, horizon time.Time) error {
 			return fmt.Errorf("forget %s: %w", table, err)
 		}
 	}
-	return nil
+	return x.forgetHours(ctx, now)
 }
 
 // use answers the question of that name.
@@ -157,6 +166,10 @@ func (l *Ledger) use(ctx context.Context, _ []byte, out *output) error {
 	if err != nil {
 		return err
 	}
+	active, err := l.activities(ctx, time.Now())
+	if err != nil {
+		return err
+	}
 	rows, err := l.index.reader.QueryContext(ctx, "SELECT device, address, last FROM uses ORDER BY device, address")
 	if err != nil {
 		return fmt.Errorf("read uses: %w", err)
@@ -168,6 +181,9 @@ func (l *Ledger) use(ctx context.Context, _ []byte, out *output) error {
 			return nil
 		}
 		u.Undeliverable, u.Listeners, u.Failed = returned[u.Device], entered[u.Device], failed[u.Device]
+		if a := active[u.Device]; a != nil {
+			u.Recent, u.Usual = a.recent, a.usual
+		}
 		return out.Encode(u)
 	}
 	for rows.Next() {

@@ -34,6 +34,9 @@ type Rules struct {
 	Observing []string
 	// Postmaster is the address for mail to the postmaster; empty is none.
 	Postmaster string
+	// SenderWildcards: a sender of a device may be a whole domain; else such an
+	// entry allows nothing (S27).
+	SenderWildcards bool
 	// MessageSize in octets, Recipients of a message, and messages of a session;
 	// 0 is no limit.
 	MessageSize       int64

@@ -141,7 +141,7 @@ func (d *decision) senderAllowed() (Verdict, bool) {
 		return pass()
 	}
 	address := from.Address.String()
-	if same(dev.Quirks.From, address) || listed(dev.Senders, address) {
+	if same(dev.Quirks.From, address) || d.listed(dev.Senders, address) {
 		return pass()
 	}
 	return refuse(smtp.Reply{Code: 550, Enhanced: "7.1", Text: "Sender not allowed: " + own(address) + "."},
@@ -158,7 +158,7 @@ func (d *decision) headerFrom() (Verdict, bool) {
 		return refuse(smtp.Reply{Code: 550, Enhanced: "7.0", Text: "From: field is unreadable."}, "From field cannot be compared with the senders of "+dev.Name)
 	}
 	for _, from := range d.facts.HeaderFrom {
-		if !same(dev.Quirks.From, from) && !listed(dev.Senders, from) && !listed(dev.HeaderSenders, from) {
+		if !same(dev.Quirks.From, from) && !d.listed(dev.Senders, from) && !d.listed(dev.HeaderSenders, from) {
 			return refuse(smtp.Reply{Code: 550, Enhanced: "7.0", Text: "From: not allowed: " + own(from) + "."},
 				"From field is not among the senders of "+dev.Name)
 		}
@@ -167,9 +167,15 @@ func (d *decision) headerFrom() (Verdict, bool) {
 }
 
 // listed reports an address in a list: the local part exact, as only its own
-// server may compare it otherwise (RFC 5321 §2.4), the domain in any case.
-func listed(list []string, address string) bool {
-	return slices.ContainsFunc(list, func(s string) bool { return same(s, address) })
+// server may compare it otherwise (RFC 5321 §2.4), the domain in any case. Where
+// whole domains may be in it, *@campus.test is any address of that one.
+func (d *decision) listed(list []string, address string) bool {
+	return slices.ContainsFunc(list, func(s string) bool {
+		if all, ok := strings.CutPrefix(s, "*@"); ok && d.rules.SenderWildcards {
+			return strings.EqualFold(all, address[strings.LastIndexByte(address, '@')+1:])
+		}
+		return same(s, address)
+	})
 }
 
 func same(a, b string) bool {

@@ -23,7 +23,30 @@ type Use struct {
 	// Failed is how many of its messages were returned or ran out of time, for a
 	// recipient at least, within FailedFor.
 	Failed int `json:"failed,omitempty"`
+	// Recent are this hour and the one before, as far as it sent in them. Usual is
+	// the most Messages and the most Senders of any hour of UsualFor before; it
+	// starts with the first such hour.
+	Recent []Hour `json:"recent,omitempty"`
+	Usual  Hour   `json:"usual,omitzero"`
 }
+
+// Hour is what a device sent in one hour of the clock.
+type Hour struct {
+	Start    time.Time `json:"start"`
+	Messages int       `json:"messages,omitempty"`
+	// Recipients of them, and how many of these had no mailbox (5.1.x).
+	Recipients int `json:"recipients,omitempty"`
+	Unknown    int `json:"unknown,omitempty"`
+	// Senders are the different addresses in reverse-path and From fields.
+	Senders int `json:"senders,omitempty"`
+	// Suspect counts the messages that a scanner wanted held or refused, Bare bulk
+	// messages without List-Unsubscribe.
+	Suspect int `json:"suspect,omitempty"`
+	Bare    int `json:"bare,omitempty"`
+}
+
+// UsualFor is how far back the books look for what is usual.
+const UsualFor = 30 * 24 * time.Hour
 
 // ReturnedFor is how long the books remember an undeliverable report as such.
 const ReturnedFor = 30 * 24 * time.Hour

@@ -280,6 +280,12 @@ type Policy struct {
 	SenderProof Mode `yaml:"sender_proof"`
 	// HeloAmpersand refuses "&" in HELO and EHLO; off, it is shown as "?".
 	HeloAmpersand Mode `yaml:"helo_ampersand"`
+	// SenderWildcards lets a registered sender be every address of a domain, as
+	// *@campus.test.
+	SenderWildcards bool `yaml:"sender_wildcards"`
+	// ReceivedHops: mail that brings along so many Received fields, each of another
+	// server, is marked in its trace; 0 marks none.
+	ReceivedHops int `yaml:"received_hops"`
 }
 
 // Scan names content scanners.
@@ -359,12 +365,16 @@ type Lifecycle struct {
 	Reports int `yaml:"reports"`
 	// ReportsWithin is the time in which they count.
 	ReportsWithin Duration `yaml:"reports_within"`
-	// ReportsMost devices are suspended for that in an hour; more is an alarm, and
-	// suspends nobody.
+	// ReportsMost devices are suspended for that, or as anomalies, in an hour; more
+	// is an alarm, and suspends nobody.
 	ReportsMost int `yaml:"reports_most"`
 	// Problems: so many refused attempts and failed messages of a device within a
 	// day are told to its contacts, once a day; 0 tells nobody.
 	Problems int `yaml:"problems"`
+	// Anomaly says what becomes of a device that looks compromised, by its volume,
+	// its senders, its bounces and what scanners say: observe tells its contacts and
+	// the postmaster, enforce suspends it.
+	Anomaly Mode `yaml:"anomaly"`
 	// Probe looks daily whether a mail server answers at port 25 of a registered
 	// address, and shows that to approvers.
 	Probe bool `yaml:"probe"`

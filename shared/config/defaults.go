@@ -23,7 +23,7 @@ func Defaults() *Config {
 		Relay: Relay{Hostname: machineName(), Data: "/var/lib/postrider"},
 		Policy: Policy{
 			HostedFromCampus: on, FCrDNS: off, SenderMustBeHosted: off, SenderMustExist: off, PersonalSender: off,
-			FromField: Mode(authz.Observe), MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, SenderProof: off, HeloAmpersand: off,
+			FromField: Mode(authz.Observe), MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, SenderProof: off, HeloAmpersand: off, ReceivedHops: 3,
 		},
 		Scan: Scan{OnReject: "hold", WhenDown: "admit", Timeout: Duration(30 * time.Second)},
 		Auth: Auth{Local: true},
@@ -33,7 +33,7 @@ func Defaults() *Config {
 			MessagesPerSession: SessionLimit{Relay: 1000, Submission: 100},
 		},
 		Registration: Registration{Affiliations: []string{"staff", "faculty"}},
-		Lifecycle:    Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5, Problems: 20},
+		Lifecycle:    Lifecycle{Reports: 3, ReportsWithin: day, ReportsMost: 5, Problems: 20, Anomaly: Mode(authz.Observe)},
 		Delivery: Delivery{
 			Connections: 20,
 			MXPort:      25,

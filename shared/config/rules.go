@@ -26,6 +26,7 @@ func (c *Config) Rules() *authz.Rules {
 		Helo:               authz.Mode(c.Policy.HeloAmpersand),
 		Observing:          c.Policy.Observe,
 		Postmaster:         c.Relay.Postmaster,
+		SenderWildcards:    c.Policy.SenderWildcards,
 		MessageSize:        int64(c.Limits.MessageSize),
 		Recipients:         c.Limits.Recipients,
 		SessionRelay:       c.Limits.MessagesPerSession.Relay,

@@ -298,6 +298,7 @@ func (k *checker) limits() {
 	if l := k.Lifecycle; (l.UnusedNotice == 0) != (l.UnusedEnd == 0) || l.UnusedEnd < l.UnusedNotice {
 		k.bad("lifecycle.unused_end", "%v does not follow lifecycle.unused_notice (%v); both are 0, or the notice comes first", l.UnusedEnd, l.UnusedNotice)
 	}
+	k.within("policy.received_hops", k.Policy.ReceivedHops, 0, mail.MaxHops)
 	k.within("lifecycle.reports", k.Lifecycle.Reports, 0, maxListed)
 	k.within("lifecycle.problems", k.Lifecycle.Problems, 0, maxListed)
 	k.within("lifecycle.reports_most", k.Lifecycle.ReportsMost, 0, maxListed)

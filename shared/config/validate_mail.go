@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/postrider/postrider/shared/registry"
 )
 
 // The checks of who may send and of how mail goes out.
@@ -13,7 +15,11 @@ func (k *checker) devices() {
 	for i, d := range k.Devices {
 		path := item("devices", i)
 		k.deviceName(member(path, "name"), d.Name, names)
-		for _, f := range d.Check() {
+		faults := d.Check()
+		if k.Policy.SenderWildcards {
+			faults = registry.WithoutWildcards(faults)
+		}
+		for _, f := range faults {
 			k.bad(member(path, f.Field), "%s", f.Text)
 		}
 		for j, a := range d.Addresses {

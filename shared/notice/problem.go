@@ -94,7 +94,9 @@ func About(d *registry.Device) []string {
 		lines = append(lines, "Owner:    "+d.Owner)
 	}
 	for _, a := range d.Addresses {
-		lines = append(lines, "Address:  "+a.String())
+		if a.Active() {
+			lines = append(lines, "Address:  "+a.String())
+		}
 	}
 	return lines
 }

@@ -14,6 +14,9 @@ import (
 // and what.
 type Fault struct {
 	Field, Text string
+	// Wildcard: it is none where senders may be whole domains
+	// (policy.sender_wildcards).
+	Wildcard bool
 }
 
 func (f Fault) String() string { return f.Field + ": " + f.Text }
@@ -22,7 +25,7 @@ func (f Fault) String() string { return f.Field + ": " + f.Text }
 // its name is for those who know the rest of the estate.
 func (d *Device) Check() (faults []Fault) {
 	bad := func(field, format string, args ...any) {
-		faults = append(faults, Fault{field, fmt.Sprintf(format, args...)})
+		faults = append(faults, Fault{Field: field, Text: fmt.Sprintf(format, args...)})
 	}
 	for i, c := range d.Contacts {
 		if _, err := smtp.ParseAddress(c); err != nil {
@@ -48,6 +51,7 @@ func (d *Device) Check() (faults []Fault) {
 	if strings.Contains(d.Owner, "@") { // M6
 		bad("owner", "%q is a person; a device belongs to a unit", d.Owner)
 	}
+	faults = append(faults, d.wildcards()...)
 	word(bad, "scope", d.Scope, ScopeHosted, ScopeAnywhere)
 	word(bad, "class", d.Class, mail.ClassAlert, mail.ClassScan, mail.ClassApplication, mail.ClassDefault)
 	word(bad, "state", d.State, StateRequested, StateApproved, StateActive, StateSuspended, StateRetired)
@@ -82,7 +86,9 @@ func (d *Device) checkSenders(bad func(string, string, ...any)) {
 	}
 	for field, list := range map[string][]string{"senders": d.Senders, "header_senders": d.HeaderSenders} {
 		for i, s := range list {
-			address(bad, at(field, i), s)
+			if _, ok := SenderDomain(s); !ok {
+				address(bad, at(field, i), s)
+			}
 		}
 	}
 	if d.Quirks.From != "" {
@@ -93,6 +99,35 @@ func (d *Device) checkSenders(bad func(string, string, ...any)) {
 			bad("quirks.domain", "%q is not a domain", d.Quirks.Domain)
 		}
 	}
+}
+
+// wildcards are the senders that are whole domains.
+func (d *Device) wildcards() (faults []Fault) {
+	for field, list := range map[string][]string{"senders": d.Senders, "header_senders": d.HeaderSenders} {
+		for i, s := range list {
+			if _, ok := SenderDomain(s); ok {
+				text := fmt.Sprintf("%q stands for many addresses; name each", s)
+				faults = append(faults, Fault{Field: at(field, i), Text: text, Wildcard: true})
+			}
+		}
+	}
+	return faults
+}
+
+// SenderDomain is the domain of a sender that stands for all of its addresses:
+// "*@campus.test". It holds for no subdomain.
+func SenderDomain(sender string) (domain string, ok bool) {
+	domain, ok = strings.CutPrefix(sender, "*@")
+	if !ok {
+		return "", false
+	}
+	_, err := smtp.ParseAddress("x@" + domain)
+	return domain, err == nil && !strings.ContainsAny(domain, "*%[")
+}
+
+// WithoutWildcards are the faults that remain where senders may be whole domains.
+func WithoutWildcards(faults []Fault) []Fault {
+	return slices.DeleteFunc(faults, func(f Fault) bool { return f.Wildcard })
 }
 
 func address(bad func(string, string, ...any), field, s string) {

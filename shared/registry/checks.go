@@ -13,7 +13,7 @@ import (
 type faults []Fault
 
 func (f *faults) bad(field, format string, args ...any) {
-	*f = append(*f, Fault{field, fmt.Sprintf(format, args...)})
+	*f = append(*f, Fault{Field: field, Text: fmt.Sprintf(format, args...)})
 }
 
 // Faults says what is wrong with a credential.

@@ -86,7 +86,8 @@ type Device struct {
 	// Proof is what it must show: its address, a credential, or both.
 	Proof Proof `json:"proof,omitempty" yaml:"proof"`
 	// Senders are the addresses it may send as, at most MaxSenders, each exact
-	// (S4, S27); empty leaves that to the rules for everybody.
+	// (S4, S27), or a whole domain (SenderDomain) where that may be; empty leaves it
+	// to the rules for everybody.
 	Senders []string `json:"senders,omitempty" yaml:"senders"`
 	// HeaderSenders are further ones that only its From field may have (S23).
 	HeaderSenders []string `json:"header_senders,omitempty" yaml:"header_senders"`
@@ -282,7 +283,7 @@ func (e *Exemption) Holds(at time.Time) bool {
 
 // Suspension is why a device may not send for now.
 type Suspension struct {
-	// Cause is a word: operator, abuse, reports, unused, attestation.
+	// Cause is a word: operator, abuse, reports, anomaly, unused, attestation.
 	Cause string    `json:"cause"`
 	At    time.Time `json:"at"`
 	// NeedsTicket: it is lifted only with the number of a ticket (P30).

@@ -62,7 +62,7 @@ const on, off, observe = config.Mode(authz.Enforce), config.Mode(authz.Off), con
 var (
 	openPolicy = config.Policy{
 		HostedFromCampus: on, FCrDNS: on, SenderMustBeHosted: off, SenderMustExist: off, PersonalSender: off, FromField: observe,
-		MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, HeloAmpersand: off,
+		MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, HeloAmpersand: off, SenderWildcards: true, ReceivedHops: 3,
 	}
 	strictPolicy = config.Policy{
 		HostedFromCampus: off, FCrDNS: off, SenderMustBeHosted: on, SenderMustExist: off, PersonalSender: off, FromField: on,
@@ -87,7 +87,8 @@ func start(policy config.Policy, implicitTLS bool) *relay {
 	r.SMTP, r.submission, r.submissions = listeners[0], listeners[1], listeners[2]
 	r.Config = r.configuration(t, port)
 	r.Config.Policy = policy
-	if implicitTLS {
+	if implicitTLS { // and nobody is stopped by what time brings
+		r.Config.Lifecycle.Reports, r.Config.Lifecycle.Anomaly = 0, off
 		r.Config.Listeners = append(r.Config.Listeners, config.Listener{Name: "submissions", Address: r.submissions, Mode: config.ModeSubmissions, TLSMinimum: "1.3"})
 	}
 	if err := r.Config.Validate(); err != nil {

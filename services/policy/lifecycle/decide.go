@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/postrider/postrider/shared/authz"
+	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/registry"
 )
 
@@ -29,6 +32,9 @@ type Rules struct {
 	// Problems: so many refused attempts and failed messages of a device within a
 	// day are told to its contacts (M24).
 	Problems int
+	// Anomaly says what becomes of a device that looks compromised: observe tells,
+	// enforce suspends (M22, X20).
+	Anomaly authz.Mode
 }
 
 // Periods before an end in which the contacts hear of it.
@@ -49,6 +55,9 @@ type Use struct {
 	Undeliverable []time.Time
 	// Refused attempts and failed messages of a day.
 	Refused, Failed int
+	// Recent are the last hours in which it sent, Usual the most of an hour before.
+	Recent []books.Hour
+	Usual  books.Hour
 }
 
 // Cause is why something is done.
@@ -62,6 +71,8 @@ const (
 	Attestation Cause = "attestation"
 	Reports     Cause = "reports"
 	Problem     Cause = "problem"
+	Anomaly     Cause = "anomaly"
+	Unsubscribe Cause = "unsubscribe"
 )
 
 // Deed is what is done.
@@ -93,17 +104,35 @@ func Decide(d *registry.Device, use Use, rules *Rules, now time.Time) []Step {
 	if d.Origin == registry.OriginFile || d.State != registry.StateActive {
 		return nil
 	}
-	var steps []Step
-	if d.Told[string(Activated)].IsZero() {
-		steps = append(steps, Step{Deed: Tell, Cause: Activated, Why: "the registration is active"})
-	}
-	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, reports, attestation, unused, problems, terms} {
+	steps := activated(d)
+	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, anomaly, reports, attestation, unused, problems, unsubscribe, terms} {
 		if s := rule(d, use, rules, now); len(s) > 0 {
 			return append(steps, s...)
 		}
 	}
 	return steps
 }
+
+// activated confirms a registration with all of its addresses, and later each that
+// becomes active (M25).
+func activated(d *registry.Device) []Step {
+	if told(d, Activated).IsZero() {
+		return []Step{{Deed: Tell, Cause: Activated, Why: "the registration is active"}}
+	}
+	var more []string
+	for _, a := range d.Addresses {
+		if a.Active() && told(d, confirmed(a)).IsZero() {
+			more = append(more, a.String())
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	return []Step{{Deed: Tell, Cause: Activated, Why: "it may now send from " + strings.Join(more, ", ") + ", too"}}
+}
+
+// confirmed is what the contacts were told when they heard of an address.
+func confirmed(a registry.Address) Cause { return Activated + Cause(" "+a.String()) }
 
 // told is when the contacts last heard of a cause.
 func told(d *registry.Device, c Cause) time.Time { return d.Told[string(c)] }

@@ -24,7 +24,7 @@ func printer() *registry.Device {
 	d := &registry.Device{Name: "prn.campus.test", State: registry.StateActive, Addresses: registry.MustAddresses("10.1.1.1")}
 	d.Origin, d.At = registry.OriginCommand, start
 	d.Dates.Activated = start
-	d.Told = map[string]time.Time{string(Activated): start}
+	d.Told = map[string]time.Time{string(Activated): start, "activated 10.1.1.1": start}
 	return d
 }
 
@@ -62,7 +62,7 @@ func TestLife(t *testing.T) {
 		{"in use", func(*registry.Device) {}, always, 2000, map[int][]string{}},
 		{"unused", func(*registry.Device) {}, nothing, 400, map[int][]string{180: {"tell unused"}, 210: {"retire unused"}}},
 		{"one address unused", func(d *registry.Device) { d.Addresses = registry.MustAddresses("10.1.1.1", "10.1.1.2", "10.2.0.0/24") }, always, 400,
-			map[int][]string{180: {"tell unused 10.1.1.2"}, 210: {"drop unused"}}},
+			map[int][]string{0: {"tell activated"}, 180: {"tell unused 10.1.1.2"}, 210: {"drop unused"}}},
 		{"expires", func(d *registry.Device) { d.Dates.Expires = start.Add(days(100)) }, always, 400,
 			map[int][]string{70: {"tell expiry"}, 93: {"tell expiry"}, 100: {"retire expiry"}}},
 		{"not attested again", func(d *registry.Device) { d.Dates.Attested = start }, always, 500,

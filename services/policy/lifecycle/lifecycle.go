@@ -9,12 +9,16 @@
 // Each round, a minute after the last, it decides about every active device that
 // a command made (Decide, a pure function), and does what is decided:
 //
-//	activated    confirmed to the contacts, with each address
+//	activated    confirmed to the contacts with each address, and so is an address
+//	             that is added
 //	expiry       told 30 and 7 days before, then retired
 //	attestation  told 30 and 7 days before it runs out, suspended 30 days after
 //	unused       told, then retired; one address of several is dropped alone
 //	reports      told when a report to the sender's address comes back for good,
 //	             suspended when more do; it takes a ticket to go on
+//	anomaly      what looks compromised (anomaly.go) is told to the contacts and to
+//	             the postmaster, and suspended where that is set
+//	unsubscribe  told when bulk mail has no List-Unsubscribe field
 //	terms        told once of each version of the terms of use
 //	problem      told once a day at most, with samples, when many attempts were
 //	             refused or messages not delivered (M24)
@@ -24,8 +28,9 @@
 //
 // Guarantees: one process at a time does so (a lease). A notice is stored before
 // the change that it tells of, and a change is made only to the revision that was
-// decided about. Nobody is suspended for reports when more than ReportsMost
-// devices would be within an hour: then the fault is elsewhere, and it says so.
+// decided about. Nobody is suspended for reports, or as an anomaly, when more than
+// ReportsMost devices would be within an hour: then the fault is elsewhere, and it
+// says so.
 // Nothing ends for being unused without its contacts having been told a week
 // before. Entries of the configuration file are left alone.
 //
@@ -45,6 +50,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/books"
 	"github.com/postrider/postrider/shared/config"
 	"github.com/postrider/postrider/shared/queue"
@@ -71,9 +77,11 @@ type Lifecycle struct {
 	rules    Rules
 	relay    config.Relay
 	group    string
-	log      zerolog.Logger
-	hindered func(why error)
-	instance string
+	// postmaster is an address.
+	postmaster string
+	log        zerolog.Logger
+	hindered   func(why error)
+	instance   string
 }
 
 // New makes one; it does nothing before Run.
@@ -81,11 +89,12 @@ func New(env *service.Env, reg *store.Store) *Lifecycle {
 	c := &env.Config.Lifecycle
 	return &Lifecycle{
 		bus: env.Bus, registry: reg, uses: books.Client(env.Bus).Use, export: books.Client(env.Bus).Export, relay: env.Config.Relay, group: c.NoticeGroup,
+		postmaster: env.Config.Relay.Contact(),
 		rules: Rules{
 			UnusedNotice: time.Duration(c.UnusedNotice), UnusedEnd: time.Duration(c.UnusedEnd), Attestation: time.Duration(c.Attestation),
 			Reports: c.Reports, ReportsWithin: time.Duration(c.ReportsWithin), ReportsMost: c.ReportsMost,
 			Terms: env.Config.Registration.Terms, TermsURL: env.Config.Registration.TermsURL,
-			Problems: c.Problems,
+			Problems: c.Problems, Anomaly: authz.Mode(c.Anomaly),
 		},
 		log: env.Log.With().Str("job", "lifecycle").Logger(), instance: env.Instance,
 		hindered: func(why error) { env.Hindered("lifecycle", why) },
@@ -98,7 +107,7 @@ func (l *Lifecycle) Run(ctx context.Context) error {
 		tick, look := time.NewTicker(period), time.NewTicker(lookPeriod)
 		defer tick.Stop()
 		defer look.Stop()
-		do := l.round
+		do := l.Round
 		for ctx.Err() == nil {
 			if err := do(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
 				l.log.Warn().Err(err).Msg("a round of the life cycle broke off")
@@ -106,7 +115,7 @@ func (l *Lifecycle) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
-				do = l.round
+				do = l.Round
 			case <-look.C:
 				do = l.look
 			}
@@ -114,8 +123,9 @@ func (l *Lifecycle) Run(ctx context.Context) error {
 	})
 }
 
-// round decides about every device and does what is decided.
-func (l *Lifecycle) round(ctx context.Context, now time.Time) error {
+// Round decides about every device as of now, and does what is decided. Only one
+// may run at a time; Run sees to that.
+func (l *Lifecycle) Round(ctx context.Context, now time.Time) error {
 	reg := l.registry.Snapshot()
 	if err := l.refused(ctx, reg, now); err != nil {
 		return err
@@ -125,7 +135,7 @@ func (l *Lifecycle) round(ctx context.Context, now time.Time) error {
 		used[name] = Use{Refused: t.Refused}
 	}
 	err := l.uses(ctx, func(u books.Use) error {
-		used[u.Device] = Use{Last: u.Last, ByAddress: u.Addresses, Undeliverable: u.Undeliverable, Failed: u.Failed, Refused: used[u.Device].Refused}
+		used[u.Device] = Use{Last: u.Last, ByAddress: u.Addresses, Undeliverable: u.Undeliverable, Recent: u.Recent, Usual: u.Usual, Failed: u.Failed, Refused: used[u.Device].Refused}
 		return nil
 	})
 	if err != nil {
@@ -137,7 +147,7 @@ func (l *Lifecycle) round(ctx context.Context, now time.Time) error {
 			todo[d] = steps
 		}
 	}
-	l.hindered(errors.Join(brake(reg, todo, l.rules.ReportsMost, now), brakeProblems(todo)))
+	l.hindered(errors.Join(brake(reg, todo, Reports, l.rules.ReportsMost, now), brake(reg, todo, Anomaly, l.rules.ReportsMost, now), brakeProblems(todo)))
 	failed := []error{l.look(ctx, now)}
 	for _, d := range slices.SortedFunc(maps.Keys(todo), func(a, b *registry.Device) int { return strings.Compare(a.Name, b.Name) }) {
 		if len(todo[d]) == 0 {
@@ -150,17 +160,23 @@ func (l *Lifecycle) round(ctx context.Context, now time.Time) error {
 	return errors.Join(failed...)
 }
 
-// brake takes the suspensions for reports out of what is to be done, when they
+// suspects is why a cause would suspend too many, and where to look.
+var suspects = map[Cause]string{
+	Reports: "since reports to them come back: is a directory or a mail server broken?",
+	Anomaly: "since they look compromised: is it an outbreak, or a campaign of the institution's own?",
+}
+
+// brake takes the suspensions for a cause out of what is to be done, when they
 // would be too many within an hour, and says so.
-func brake(reg *registry.Snapshot, todo map[*registry.Device][]Step, most int, now time.Time) error {
+func brake(reg *registry.Snapshot, todo map[*registry.Device][]Step, cause Cause, most int, now time.Time) error {
 	lately := 0
 	for _, d := range reg.Entries().Devices {
-		if s := d.Suspension; s != nil && s.Cause == string(Reports) && now.Sub(s.At) < time.Hour {
+		if s := d.Suspension; s != nil && s.Cause == string(cause) && now.Sub(s.At) < time.Hour {
 			lately++
 		}
 	}
 	var wanted []*registry.Device
-	isOne := func(s Step) bool { return s.Deed == Suspend && s.Cause == Reports }
+	isOne := func(s Step) bool { return s.Deed == Suspend && s.Cause == cause }
 	for d, steps := range todo {
 		if slices.ContainsFunc(steps, isOne) {
 			wanted = append(wanted, d)
@@ -172,8 +188,8 @@ func brake(reg *registry.Snapshot, todo map[*registry.Device][]Step, most int, n
 	for _, d := range wanted {
 		todo[d] = slices.DeleteFunc(todo[d], isOne)
 	}
-	return fmt.Errorf("%d devices would be suspended since reports to them come back, %d were within the hour: is a directory or a mail server broken? "+
-		"None is suspended. Suspend by hand who is to blame: postrider device suspend NAME", len(wanted), lately)
+	return fmt.Errorf("%d devices would be suspended %s %d were within the hour. "+
+		"None is suspended. Suspend by hand who is to blame: postrider device suspend NAME", len(wanted), suspects[cause], lately)
 }
 
 // do does what was decided about one device.
@@ -184,13 +200,22 @@ func (l *Lifecycle) do(ctx context.Context, reg *registry.Snapshot, d *registry.
 	}
 	to := reg.ContactsOf(d)
 	for _, s := range steps {
-		if err := l.tell(ctx, d, s, to, now); err != nil {
+		if err := l.tell(ctx, d, s, l.readers(s, to), now); err != nil {
 			return err
 		}
 		perform(changed, s, now)
 		l.log.Info().Str("device", d.Name).Str("deed", string(s.Deed)).Str("cause", string(s.Cause)).Strs("told", to).Msg(s.Why)
 	}
 	return l.registry.Put(ctx, changed)
+}
+
+// readers are who is told of a step: the contacts, and the postmaster where a
+// person has to look.
+func (l *Lifecycle) readers(s Step, contacts []string) []string {
+	if s.Cause != Anomaly || slices.Contains(contacts, l.postmaster) {
+		return contacts
+	}
+	return append(slices.Clone(contacts), l.postmaster)
 }
 
 // tell stores a notice to the contacts.

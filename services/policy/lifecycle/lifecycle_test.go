@@ -87,7 +87,7 @@ func (r *rig) await(what string, good func() bool) {
 func (r *rig) roundAt(after time.Duration) {
 	r.t.Helper()
 	before := r.last()
-	if err := r.round(r.t.Context(), start.Add(after)); err != nil {
+	if err := r.Round(r.t.Context(), start.Add(after)); err != nil {
 		r.t.Fatal(err)
 	}
 	if now := r.last(); now != before {
@@ -294,7 +294,7 @@ func TestBooksDown(t *testing.T) {
 	r.register(1, "anna@campus.test")
 	r.uses = func(context.Context, func(books.Use) error) error { return books.ErrUnreachable }
 	before := r.last()
-	if err := r.round(t.Context(), start.Add(time.Hour)); err == nil {
+	if err := r.Round(t.Context(), start.Add(time.Hour)); err == nil {
 		t.Error("no error")
 	}
 	if got := r.notices(); len(got) != 0 || r.last() != before {

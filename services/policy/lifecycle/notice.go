@@ -28,6 +28,8 @@ func subject(s Step) string {
 	switch {
 	case s.Cause == Activated:
 		return "may send mail now"
+	case s.Deed == Suspend && s.Cause == Anomaly:
+		return "suspended, since it looks compromised"
 	case s.Deed == Suspend:
 		return "suspended"
 	case s.Deed == Retire:
@@ -39,7 +41,7 @@ func subject(s Step) string {
 	case !s.At.IsZero():
 		return "registration needs you before " + day(s.At)
 	}
-	return "mail from it has a problem"
+	return "mail from it has a problem" // reports, anomaly, unsubscribe
 }
 
 func text(d *registry.Device, s Step) []string {
@@ -74,6 +76,13 @@ func remedy(s Step) string {
 		return "attest again that the device is protected against misuse."
 	case Reports:
 		return "set its sender to an address that receives mail. It is restored on a ticket, after the fix."
+	case Anomaly:
+		if s.Deed == Suspend {
+			return "look at the device and its accounts. It is restored on a ticket, after somebody has looked."
+		}
+		return "look whether the device does what it should; if it does, do nothing."
+	case Unsubscribe:
+		return "have the application write List-Unsubscribe and List-Unsubscribe-Post (RFC 8058): the relay adds none."
 	}
 	return "send a message from it, or do nothing if it is no longer needed."
 }

@@ -16,7 +16,7 @@ func perform(d *registry.Device, s Step, now time.Time) {
 	switch s.Deed {
 	case Suspend:
 		d.State = registry.StateSuspended
-		d.Suspension = &registry.Suspension{Cause: string(s.Cause), At: now, NeedsTicket: s.Cause == Reports}
+		d.Suspension = &registry.Suspension{Cause: string(s.Cause), At: now, NeedsTicket: s.Cause == Reports || s.Cause == Anomaly}
 	case Retire:
 		d.State, d.Dates.Retired = registry.StateRetired, now
 	case Drop:
@@ -31,5 +31,12 @@ func perform(d *registry.Device, s Step, now time.Time) {
 		d.Told = map[string]time.Time{}
 	}
 	d.Told[about] = now
+	if s.Cause == Activated {
+		for _, a := range d.Addresses {
+			if a.Active() {
+				d.Told[string(confirmed(a))] = now
+			}
+		}
+	}
 	d.Stamp(registry.Change{By: actor, Reason: s.Why, At: now})
 }

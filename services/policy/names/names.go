@@ -58,7 +58,7 @@ type Names struct {
 	// Confirm: a rule asks for confirmed names.
 	Confirm bool
 
-	// asked is when this process asked about a device; only round touches it.
+	// asked is when this process asked about a device; only Round touches it.
 	asked map[string]time.Time
 }
 
@@ -68,7 +68,7 @@ func (n *Names) Run(ctx context.Context) error {
 		tick := time.NewTicker(period)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			if err := n.round(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
+			if err := n.Round(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
 				n.Log.Warn().Err(err).Msg("cannot keep what the DNS says of devices")
 			}
 			select {
@@ -79,8 +79,9 @@ func (n *Names) Run(ctx context.Context) error {
 	})
 }
 
-// round asks about every device of which something is due.
-func (n *Names) round(ctx context.Context, now time.Time) error {
+// Round asks about every device of which something is due now. Only one may run at
+// a time; Run sees to that.
+func (n *Names) Round(ctx context.Context, now time.Time) error {
 	reg := n.Registry.Snapshot()
 	if n.asked == nil {
 		n.asked = map[string]time.Time{}

@@ -83,7 +83,7 @@ func (r *rig) ask() {
 
 func (r *rig) roundAt(after time.Duration) {
 	r.t.Helper()
-	if err := r.round(r.t.Context(), start.Add(after)); err != nil {
+	if err := r.Round(r.t.Context(), start.Add(after)); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -55,6 +55,8 @@ type Options struct {
 	Remove bool
 	// AnyNetwork lets devices have addresses that their network speaks against.
 	AnyNetwork bool
+	// Wildcards lets senders be whole domains.
+	Wildcards bool
 }
 
 // Diff compares a registry with a file.
@@ -161,6 +163,9 @@ func (p *Plan) judge(after registry.Entries, o Options) {
 			continue
 		}
 		faults := c.Item.Faults()
+		if o.Wildcards {
+			faults = registry.WithoutWildcards(faults)
+		}
 		switch item := c.Item.(type) {
 		case *registry.Device:
 			if !item.State.Holds() {
