@@ -15,6 +15,8 @@ type deviceSelector struct {
 	names []string
 	terms []deviceTerm
 	all   bool
+	// reviews are what the relay found out about devices, once choose was asked.
+	reviews func(device string) (*registry.Review, bool)
 }
 
 type deviceTerm struct {
@@ -41,6 +43,22 @@ var deviceKeys = map[string]func(*registry.Device) []string{
 		}
 		return []string{d.Suspension.Cause}
 	},
+	keyFinding: nil, // findings
+}
+
+// keyFinding is the key for the checks that a device failed: spf, personal-sender.
+const keyFinding = "finding"
+
+// findings are the checks in the last review of a device that found something.
+func (s *deviceSelector) findings(d *registry.Device) (checks []string) {
+	if v, ok := s.reviews(d.Name); ok {
+		for _, f := range v.Findings {
+			if !f.OK && !f.Doubt {
+				checks = append(checks, f.Check)
+			}
+		}
+	}
+	return checks
 }
 
 // quirksOf are the quirks that a device has.
@@ -58,7 +76,7 @@ func quirksOf(d *registry.Device) (names []string) {
 }
 
 // deviceSelectorHelp is the part of a command's help that explains the language.
-const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device exempt (yes, ended, no) owner quirk state terms traffic"
+const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device exempt (yes, ended, no) finding owner quirk state terms traffic\nfinding: is a check that the daily review failed: contact dmarc mail-server personal-sender sender spf"
 
 // parseDeviceSelector reads the words of a selector.
 func parseDeviceSelector(words []string, all bool) (*deviceSelector, error) {
@@ -92,8 +110,8 @@ func (s *deviceSelector) add(word string) error {
 		return nil
 	case !isTerm:
 		return usage("%q is no name; did you mean device:%s?", word, bare)
-	case deviceKeys[key] == nil || len(word) > len(bare)+1:
-		return usage("%q: unknown key in the selector; keys: address cause class contact device exempt owner quirk state terms traffic", word)
+	case !isDeviceKey(key) || len(word) > len(bare)+1:
+		return usage("%q: unknown key in the selector; keys: address cause class contact device exempt finding owner quirk state terms traffic", word)
 	case value == "":
 		return usage("%q: %s has no value", word, key)
 	}
@@ -105,11 +123,17 @@ func (s *deviceSelector) add(word string) error {
 	return nil
 }
 
+func isDeviceKey(key string) bool {
+	_, known := deviceKeys[key]
+	return known
+}
+
 // bulk reports that it may choose devices that nobody named.
 func (s *deviceSelector) bulk() bool { return len(s.names) == 0 }
 
 // choose are the devices that it means. A name that is none is an error.
 func (s *deviceSelector) choose(snapshot *registry.Snapshot) (chosen []*registry.Device, err error) {
+	s.reviews = snapshot.Review
 	for _, name := range s.names {
 		d, err := findDevice(snapshot, name)
 		if err != nil {
@@ -132,7 +156,11 @@ func (s *deviceSelector) choose(snapshot *registry.Snapshot) (chosen []*registry
 // matches reports that every term holds for a device.
 func (s *deviceSelector) matches(d *registry.Device) bool {
 	for _, t := range s.terms {
-		if slices.ContainsFunc(deviceKeys[t.key](d), t.pattern.MatchString) == t.exclude {
+		values := s.findings
+		if of := deviceKeys[t.key]; of != nil {
+			values = of
+		}
+		if slices.ContainsFunc(values(d), t.pattern.MatchString) == t.exclude {
 			return false
 		}
 	}

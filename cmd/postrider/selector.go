@@ -47,7 +47,7 @@ func excluding(args []string) []string {
 		word, negative := strings.CutPrefix(arg, "-")
 		key, _, isTerm := strings.Cut(word, ":")
 		_, known := selectorKeys[key]
-		known = known || deviceKeys[key] != nil
+		known = known || isDeviceKey(key)
 		_, err := mail.ParseQueueID(word)
 		if negative && (isTerm && known || err == nil) {
 			out[i] = "!" + word

@@ -115,7 +115,7 @@ func (b *Bouncer) submit(ctx context.Context, f *event.Failure) (mail.QueueID, e
 		Env:       mail.Envelope{Recipients: []mail.Recipient{{Address: smtp.ForwardPath{Address: f.Env.ReversePath.Address}}}},
 		MessageID: "<" + string(id) + "@" + b.hostname + ">",
 		Facts:     authz.Facts{Listener: "bounce", Report: true, At: f.At},
-		Device:    f.Device, Owner: f.Owner, ReportOf: f.QueueID,
+		Device:    f.Device, Owner: f.Owner, ReportOf: f.QueueID, PHI: f.PHI,
 	})
 	if err != nil {
 		return "", fmt.Errorf("store report about %s: %w", f.QueueID, err)

@@ -86,6 +86,9 @@ func newAttempt(mta *transport, job *event.Job, rcpts []mail.Recipient, doubt bo
 // says why not.
 func (a *attempt) run(ctx context.Context) {
 	hop, ok := a.mta.rules.NextHop(a.job.Destination)
+	if a.job.PHI && a.mta.rules.beyond(a.job.Destination) { // W13
+		hop.TLS = max(hop.TLS, LevelVerify)
+	}
 	a.hop = hop
 	switch {
 	case !ok:

@@ -18,7 +18,7 @@ func TestCallout(t *testing.T) {
 	server := mx(t, 1, 0, smtptest.Options{})
 	mx(t, 3, server.Port(), smtptest.Options{At: map[smtptest.Stage]string{smtptest.StageMail: "550"}})
 	r := start(t, options{zone: zone + "\n	away.test MX 10 mx2.test\n", port: server.Port()})
-	asker := mailbox.New(r.bus)
+	asker := mailbox.New(r.bus, mailbox.Subject)
 	ask := func(address string) authz.Standing {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -52,7 +52,7 @@ func TestCalloutNotInClear(t *testing.T) {
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if got := mailbox.New(r.bus).Ask(ctx, "prn@x.test"); got != authz.StandingDoubt {
+	if got := mailbox.New(r.bus, mailbox.Subject).Ask(ctx, "prn@x.test"); got != authz.StandingDoubt {
 		t.Errorf("asked in clear: %s", got)
 	}
 }

@@ -64,7 +64,9 @@
 //     the late acknowledgement of a job that is gone hits no other.
 //   - Only a reply of the destination, or a definite answer of the DNS, ends a
 //     recipient's hope. Every trouble of our own delays.
-//   - A destination under delivery.require_tls is never served in clear. The
+//   - A destination under delivery.require_tls is never served in clear, nor is
+//     health data (Job.PHI) beyond the hosted domains: it goes over TLS with a
+//     certificate that verifies, or waits until its lifetime ends. The
 //     level dane has no implementation in this release: its mail waits.
 //   - Not more than delivery.connections jobs of a destination run at a time,
 //     over all workers, but for the moment in which a partition changes hands.

@@ -78,9 +78,9 @@ type Rules struct {
 	require patterns[Level]
 	sealed  bool // nothing leaves the machine but by a route
 	port    uint16
-	// hosted is the route of a domain that is hosted; empty without one. It may be
-	// nil.
-	hosted func(domain string) string
+	// hosted tells of a domain that is hosted its route, which may be empty. It may
+	// be nil.
+	hosted func(domain string) (route string, ok bool)
 }
 
 // NewRules reads delivery.routes, delivery.require_tls and the routes of
@@ -193,10 +193,19 @@ func (r *Rules) NextHop(destination string) (hop NextHop, ok bool) {
 	return hop, true
 }
 
+// beyond reports a destination that is not hosted.
+func (r *Rules) beyond(destination string) bool {
+	if r.hosted == nil {
+		return true
+	}
+	_, ok := r.hosted(strings.ToLower(destination))
+	return !ok
+}
+
 // route is the next hop that somebody named for a domain.
 func (r *Rules) route(domain string) (hop NextHop, found bool, err error) {
 	if _, exact := r.routes[domain]; !exact && r.hosted != nil {
-		if to := r.hosted(domain); to != "" {
+		if to, _ := r.hosted(domain); to != "" {
 			hop, err = routed(config.Route{Domain: domain, To: to})
 			return hop, err == nil, err
 		}

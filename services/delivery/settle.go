@@ -136,7 +136,7 @@ func (s *settlement) fail(job *event.Job, c conclusion, kind event.FailureKind, 
 	s.failures = append(s.failures, event.Failure{
 		Schema: event.Schema, Kind: kind, ID: identity(job), QueueID: job.QueueID, AcceptedAt: job.AcceptedAt,
 		At: c.now.UTC(), Env: env, MessageID: job.MessageID, Content: job.Content, Recipients: rcpts,
-		Device: job.Device, Owner: job.Owner, Report: job.Report,
+		Device: job.Device, Owner: job.Owner, Report: job.Report, PHI: job.PHI,
 	})
 }
 

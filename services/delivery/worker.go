@@ -40,6 +40,7 @@ type worker struct {
 	log      zerolog.Logger
 	settings settings
 	mta      *transport
+	hosted   []*registry.Domain // by the configuration file
 	limits   *limits
 	memory   *memory
 	earlier  *subtraction
@@ -61,7 +62,7 @@ func newWorker(env *service.Env, s settings) (*worker, error) {
 		rules.port = s.port
 	}
 	w := &worker{
-		bus: env.Bus, log: env.Log, settings: s,
+		bus: env.Bus, log: env.Log, settings: s, hosted: env.Config.FileEntries().Domains,
 		limits:   newLimits(max(1, env.Config.Delivery.Connections)),
 		memory:   newMemory(),
 		schedule: schedule{retry: env.Config.Delivery.Retry, lifetime: env.Config.Delivery.Lifetime},
@@ -138,11 +139,11 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 	return nil
 }
 
-// followDomains keeps the routes of hosted domains as the registry has them, and
-// returns when they were read: a domain that was hosted by command must not be
-// looked for in the DNS.
+// followDomains keeps the hosted domains as the registry has them, with their
+// routes, and returns when they were read: a domain that was hosted by command
+// must not be looked for in the DNS.
 func (w *worker) followDomains(ctx context.Context) error {
-	reg, err := domains.Open(ctx, w.bus, registry.Entries{})
+	reg, err := domains.Open(ctx, w.bus, registry.Entries{Domains: w.hosted})
 	if err != nil {
 		return err
 	}
@@ -153,11 +154,12 @@ func (w *worker) followDomains(ctx context.Context) error {
 	case err := <-failed:
 		return err
 	}
-	w.mta.rules.hosted = func(domain string) string {
-		if d, ok := reg.Snapshot().Domain(domain); ok {
-			return d.Route
+	w.mta.rules.hosted = func(domain string) (route string, ok bool) {
+		d, ok := reg.Snapshot().Domain(domain)
+		if ok {
+			route = d.Route
 		}
-		return ""
+		return route, ok
 	}
 	return nil
 }

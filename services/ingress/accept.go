@@ -178,6 +178,9 @@ func (s *session) decideAgain(header mail.Header) (*event.Accepted, error) {
 	a := &event.Accepted{
 		Class: sender.Class, Env: s.env, Facts: s.facts, Device: sender.Device, Owner: sender.Owner, Revision: reg.Revision,
 	}
+	if d, ok := reg.Device(sender.Device); ok {
+		a.PHI = d.PHI
+	}
 	if name := s.in.cfg.Ledger.TokenHeader; name != "" {
 		a.SubmissionID = bounded(header.Get(name))
 	}

@@ -101,8 +101,8 @@ func Run(ctx context.Context, env *service.Env) error {
 	if in.authorities, err = authority.Open(env.Config, reg.Snapshot, env.Log); err != nil {
 		return err
 	}
-	if in.asksSenders() {
-		in.mailboxes = mailbox.New(env.Bus)
+	if subjects := in.asksSenders(); len(subjects) > 0 {
+		in.mailboxes = mailbox.New(env.Bus, subjects...)
 	}
 	if in.budgets, err = budget.Open(ctx, env.Bus); err != nil {
 		return err
@@ -153,10 +153,21 @@ func Run(ctx context.Context, env *service.Env) error {
 	return err
 }
 
-// asksSenders reports a rule about the mailbox behind the reverse-path.
-func (in *Ingress) asksSenders() bool {
+// asksSenders are those who are asked about the mailbox behind the reverse-path, by
+// the rules about it.
+func (in *Ingress) asksSenders() (subjects []string) {
 	wanted := func(m authz.Mode) bool { return m != authz.Off && m != "" }
-	return !in.rules.Sandbox && (wanted(in.rules.SenderMustExist) || wanted(in.rules.PersonalSender))
+	exists, personal := wanted(in.rules.SenderMustExist), wanted(in.rules.PersonalSender)
+	if in.rules.Sandbox {
+		return nil
+	}
+	if (exists || personal) && in.cfg.Policy.Directory != nil {
+		subjects = append(subjects, mailbox.Directory)
+	}
+	if exists {
+		subjects = append(subjects, mailbox.Subject)
+	}
+	return subjects
 }
 
 // listener is one configured address, bound.

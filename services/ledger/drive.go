@@ -76,7 +76,7 @@ func admittedTo(f *fact, a *event.Accepted, ref event.ContentRef, rcpts []openRe
 	e := event.Admitted{
 		Schema: event.Schema, QueueID: f.queueID, AcceptedAt: a.At, Class: f.class, Env: a.Env,
 		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
-		Device: f.device, Owner: f.owner, ReportOf: a.ReportOf,
+		Device: f.device, Owner: f.owner, ReportOf: a.ReportOf, PHI: a.PHI || f.phi,
 	}
 	e.Env.Recipients = slices.DeleteFunc(slices.Clone(a.Env.Recipients), func(r mail.Recipient) bool {
 		return !slices.ContainsFunc(rcpts, func(o openRecipient) bool { return o.address == r.Address.String() })
@@ -146,7 +146,7 @@ func failureOf(f *fact, accepted, r *event.Record) *event.Failure {
 	out := &event.Failure{
 		Schema: event.Schema, Kind: event.KindFailed, ID: event.AttemptID(r.Job, r.Attempt, r.Drive), QueueID: f.queueID,
 		AcceptedAt: m.AcceptedAt, At: r.At, Env: mail.Envelope{ReversePath: m.ReversePath}, MessageID: m.MessageID, Content: f.content,
-		Recipients: r.Recipients, Device: m.Device, Owner: m.Owner, Report: m.ReportOf,
+		Recipients: r.Recipients, Device: m.Device, Owner: m.Owner, Report: m.ReportOf, PHI: m.PHI,
 	}
 	if r.Stage == event.StagePolicy {
 		out.ID = string(f.queueID) + "-policy"
@@ -195,7 +195,7 @@ func (d *driver) enter(ctx context.Context, f *fact) error {
 			AcceptedAt: a.At, MessageID: a.MessageID, SubmissionID: a.SubmissionID, ReversePath: a.Env.ReversePath,
 			Size: a.Size, Class: f.class, Device: f.device, Owner: f.owner, Facts: a.Facts,
 			Verdict:  authz.Verdict{Outcome: authz.Admit, Rule: recoverer, Reason: "the record of the decision was lost"},
-			Revision: a.Revision, Content: ref, ReportOf: a.ReportOf, Quirks: a.Quirks,
+			Revision: a.Revision, Content: ref, ReportOf: a.ReportOf, Quirks: a.Quirks, PHI: a.PHI,
 		},
 	}
 	for _, rcpt := range a.Env.Recipients {

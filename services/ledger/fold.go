@@ -69,6 +69,7 @@ type message struct {
 	reportOf     mail.QueueID
 	content      event.ContentRef
 	drive        int // the highest of its records
+	phi          bool
 }
 
 // recipient is one recipient of a message.
@@ -161,7 +162,7 @@ func (a *account) enter(r *event.Record, seq uint64) {
 		a.client = m.Facts.Address.String()
 	}
 	a.byLogin = m.Facts.Identity != ""
-	a.lateAccept, a.reportOf, a.content = a.lateAccept || m.LateAccept, m.ReportOf, m.Content
+	a.lateAccept, a.reportOf, a.content, a.phi = a.lateAccept || m.LateAccept, m.ReportOf, m.Content, m.PHI
 }
 
 func (a *account) recipient(rr *event.RecipientRecord) *recipient {

@@ -50,7 +50,8 @@ CREATE TABLE messages (
 	report_of     TEXT    NOT NULL,
 	stream        TEXT    NOT NULL,
 	seq           INTEGER NOT NULL,
-	drive         INTEGER NOT NULL
+	drive         INTEGER NOT NULL,
+	phi           INTEGER NOT NULL
 );
 CREATE INDEX messages_message_id ON messages (message_id) WHERE message_id <> '';
 CREATE INDEX messages_submission ON messages (submission_id) WHERE submission_id <> '';
@@ -58,6 +59,7 @@ CREATE INDEX messages_sender     ON messages (sender COLLATE NOCASE) WHERE sende
 CREATE INDEX messages_device     ON messages (device) WHERE device <> '';
 CREATE INDEX messages_client     ON messages (client) WHERE client <> '';
 CREATE INDEX messages_accepted   ON messages (accepted_seq);
+CREATE INDEX messages_phi        ON messages (stream, seq) WHERE phi = 1;
 CREATE TABLE recipients (
 	message            INTEGER NOT NULL,
 	address            TEXT    NOT NULL,

@@ -11,7 +11,8 @@ import (
 	"github.com/postrider/postrider/shared/queue"
 )
 
-// forget deletes from KEEP what was settled the retention ago. What is not in
+// forget deletes from KEEP what was settled the retention ago, and health data that
+// is settled. What is not in
 // the books is left alone.
 func (p *purger) forget(ctx context.Context) error {
 	kept, err := p.bus.ListKept(ctx)
@@ -20,14 +21,17 @@ func (p *purger) forget(ctx context.Context) error {
 	}
 	due := p.now.Add(-p.retention)
 	var over []mail.QueueID
+	p.phiKept = false
 	err = p.within(ctx, func(lookup lookup) error {
 		for id := range kept {
 			a, err := lookup(string(id))
 			if err != nil {
 				return err
 			}
-			if a.over(due, p.early) {
+			if a.over(due, p.early || a.phi) {
 				over = append(over, id)
+			} else if a.phi {
+				p.phiKept = true
 			}
 		}
 		return nil

@@ -7,13 +7,14 @@ import (
 )
 
 // lead does what only one instance may do, while this one holds the lease: it
-// drives again what was lost (recover.go), and purges what is settled
-// (purge.go).
+// drives again what was lost (recover.go), and purges what is settled (purge.go),
+// health data at once (erase.go).
 func (l *Ledger) lead(ctx context.Context) {
 	l.holding.Store(true)
 	tasks, ctx := errgroup.WithContext(ctx)
 	tasks.Go(func() error { return l.recovering(ctx) })
 	tasks.Go(func() error { l.purging(ctx); return nil })
+	tasks.Go(func() error { l.erasing(ctx); return nil })
 	if err := tasks.Wait(); err != nil {
 		l.log.Error().Err(err).Msg("cannot lead the ledger, trying again")
 	}

@@ -81,6 +81,9 @@ type purger struct {
 	store int64
 	gave  bool
 
+	// phiKept says that KEEP has health data, which goes once it is settled.
+	phiKept bool
+
 	rounds int
 	marks  []mark               // of ADMITTED, oldest first
 	warned map[string]time.Time // by subject
@@ -123,7 +126,7 @@ func (p *purger) round(ctx context.Context) error {
 		}
 	}
 	errs = append(errs, p.admitted(ctx))
-	if p.early || p.rounds%keptRounds == 0 {
+	if p.early || p.phiKept || p.rounds%keptRounds == 0 {
 		errs = append(errs, p.forget(ctx))
 	}
 	p.rounds++

@@ -254,6 +254,7 @@ type standing struct {
 	settledAt time.Time
 	size      int64  // octets
 	seq       uint64 // in MAIL
+	phi       bool
 }
 
 // over reports a message that was settled before due or, when that does not
@@ -270,7 +271,7 @@ func (p *purger) within(ctx context.Context, steps func(lookup) error) error {
 	l := p.ledger
 	l.opened.RLock()
 	defer l.opened.RUnlock()
-	stmt, err := l.index.reader.PrepareContext(ctx, `SELECT m.accepted_seq > 0, m.seq, m.size, sum(r.state = 0) > 0, max(r.settled_at)
+	stmt, err := l.index.reader.PrepareContext(ctx, `SELECT m.accepted_seq > 0, m.seq, m.size, sum(r.state = 0) > 0, max(r.settled_at), m.phi
 		FROM messages m JOIN recipients r ON r.message = m.id WHERE m.queue_id = ? GROUP BY m.id`)
 	if err != nil {
 		return fmt.Errorf("look up message: %w", err)
@@ -283,7 +284,7 @@ func (p *purger) within(ctx context.Context, steps func(lookup) error) error {
 		}
 		a := standing{id: mail.QueueID(id)}
 		var settled int64
-		err := stmt.QueryRowContext(ctx, id).Scan(&a.known, &a.seq, &a.size, &a.open, &settled)
+		err := stmt.QueryRowContext(ctx, id).Scan(&a.known, &a.seq, &a.size, &a.open, &settled, &a.phi)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return a, fmt.Errorf("look up message: %w", err)
 		}

@@ -24,7 +24,7 @@ type statements struct {
 // The columns in the order in which scanMessage and scanRecipient read them.
 const (
 	messageColumns = `m.id, m.queue_id, m.accepted_seq, m.accepted_at, m.message_id, m.submission_id, m.sender,
-		m.device, m.owner, m.client, m.by_login, m.class, m.size, m.late_accept, m.report_of, m.stream, m.seq, m.drive`
+		m.device, m.owner, m.client, m.by_login, m.class, m.size, m.late_accept, m.report_of, m.stream, m.seq, m.drive, m.phi`
 	recipientColumns = `r.address, r.destination, r.accepted, r.state, r.settled_at, r.settled_key, r.attempts, r.failed, r.kept, r.released,
 		r.possible_duplicate, r.conflict, r.last_rank, r.remote_mta, r.status, r.diagnostic, r.decided_rank, r.actor, r.reason`
 )
@@ -39,11 +39,11 @@ func prepare(ctx context.Context, conn *sql.Conn) (*statements, error) {
 		// OR REPLACE would have a journal of its own for each row: 64 KiB, mapped
 		// and unmapped again.
 		{&s.putMessage, `INSERT INTO messages (id, queue_id, accepted_seq, accepted_at, message_id, submission_id, sender,
-			device, owner, client, by_login, class, size, late_accept, report_of, stream, seq, drive) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+			device, owner, client, by_login, class, size, late_accept, report_of, stream, seq, drive, phi) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 			ON CONFLICT (id) DO UPDATE SET accepted_seq = excluded.accepted_seq, accepted_at = excluded.accepted_at,
 			message_id = excluded.message_id, submission_id = excluded.submission_id, sender = excluded.sender, device = excluded.device,
 			owner = excluded.owner, client = excluded.client, by_login = excluded.by_login, class = excluded.class, size = excluded.size, late_accept = excluded.late_accept,
-			report_of = excluded.report_of, stream = excluded.stream, seq = excluded.seq, drive = excluded.drive`},
+			report_of = excluded.report_of, stream = excluded.stream, seq = excluded.seq, drive = excluded.drive, phi = excluded.phi`},
 		{&s.recipient, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ? AND address = ?"},
 		{&s.recipients, "SELECT " + recipientColumns + " FROM recipients r WHERE message = ?"},
 		// An update leaves the index of addresses alone, a replacement would not.
@@ -109,7 +109,7 @@ func (s *statements) readRecipients(ctx context.Context, message place, address 
 
 func (s *statements) writeMessage(ctx context.Context, m *message) error {
 	_, err := s.putMessage.ExecContext(ctx, m.first, string(m.queueID), m.acceptedSeq, nanos(m.acceptedAt), m.messageID, m.submissionID, m.sender,
-		m.device, m.owner, m.client, m.byLogin, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq, m.drive)
+		m.device, m.owner, m.client, m.byLogin, string(m.class), m.size, m.lateAccept, string(m.reportOf), m.content.Stream, m.content.Seq, m.drive, m.phi)
 	if err != nil {
 		return fmt.Errorf("write message: %w", err)
 	}
@@ -192,7 +192,7 @@ type messageTargets struct {
 
 func (t *messageTargets) targets() []any {
 	return []any{&t.first, &t.queueID, &t.acceptedSeq, &t.accepted, &t.messageID, &t.submissionID, &t.sender,
-		&t.device, &t.owner, &t.client, &t.byLogin, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq, &t.drive}
+		&t.device, &t.owner, &t.client, &t.byLogin, &t.class, &t.size, &t.lateAccept, &t.reportOf, &t.content.Stream, &t.content.Seq, &t.drive, &t.phi}
 }
 
 func (t *messageTargets) finish() {

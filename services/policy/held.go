@@ -133,7 +133,7 @@ func (p *Policy) bounce(ctx context.Context, h *queue.HeldEntry, d *event.Decisi
 	f := event.Failure{
 		Schema: event.Schema, Kind: event.KindFailed, ID: event.AttemptID(r.Job, r.Attempt, r.Drive), QueueID: d.QueueID,
 		AcceptedAt: e.AcceptedAt, At: d.At, Env: e.Env, MessageID: e.MessageID, Content: e.Content,
-		Recipients: r.Recipients, Device: e.Device, Owner: e.Owner, Report: e.ReportOf,
+		Recipients: r.Recipients, Device: e.Device, Owner: e.Owner, Report: e.ReportOf, PHI: e.PHI,
 	}
 	_, err := p.bus.Publish(ctx, queue.ReportSubject(f.Kind), f.ID, event.Encode(&f))
 	return err

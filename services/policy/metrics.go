@@ -12,6 +12,7 @@ type metrics struct {
 	recipients *prometheus.CounterVec
 	decisions  *prometheus.CounterVec
 	scans      *prometheus.CounterVec
+	observed   *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -24,6 +25,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "postrider_policy_held_decisions_total",
 			Help: "Decisions about held messages that were carried out, by verb (release, drop, bounce).",
 		}, []string{"verb"}),
+		observed: promauto.With(r).NewCounterVec(prometheus.CounterOpts{
+			Name: "postrider_policy_observed_total",
+			Help: "Messages that a rule would have stopped that only observes, by rule.",
+		}, []string{"rule"}),
 		scans: promauto.With(r).NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_policy_scans_total",
 			Help: "Messages that were scanned, by what that led to (admit, later, hold, refuse) and whether every scanner answered (yes, no).",
@@ -36,6 +41,12 @@ func (m *metrics) decided(e *event.Admitted) {
 	m.recipients.WithLabelValues("refuse").Add(float64(len(e.Refused)))
 	if e.Hold != nil {
 		m.recipients.WithLabelValues("hold").Add(float64(len(e.Hold.Recipients)))
+	}
+}
+
+func (m *metrics) passed(observed []string) {
+	for _, rule := range observed {
+		m.observed.WithLabelValues(rule).Inc()
 	}
 }
 

@@ -130,9 +130,13 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err := p.bus.Record(ctx, "", acceptedRecord(a, ref, d)); err != nil {
 		return err
 	}
-	decided, err := p.commit(ctx, admitted(a, ref, d))
+	e := admitted(a, ref, d)
+	decided, err := p.commit(ctx, e)
 	if err != nil {
 		return fmt.Errorf("admit %s: %w", a.QueueID, err)
+	}
+	if decided == e {
+		p.metrics.passed(d.verdict.Observed)
 	}
 	if err := p.report(ctx, a, decided); err != nil {
 		return err
@@ -217,7 +221,7 @@ func (p *Policy) report(ctx context.Context, a *event.Accepted, e *event.Admitte
 	f := event.Failure{
 		Schema: event.Schema, Kind: event.KindFailed, ID: string(a.QueueID) + "-policy", QueueID: a.QueueID,
 		AcceptedAt: a.At, At: time.Now().UTC(), Env: a.Env, MessageID: a.MessageID, Content: e.Content,
-		Recipients: e.Refused, Device: e.Device, Owner: e.Owner, Report: a.ReportOf,
+		Recipients: e.Refused, Device: e.Device, Owner: e.Owner, Report: a.ReportOf, PHI: e.PHI,
 	}
 	if _, err := p.bus.Publish(ctx, queue.ReportSubject(f.Kind), f.ID, event.Encode(&f)); err != nil {
 		return fmt.Errorf("ask for report of %s: %w", a.QueueID, err)
@@ -231,7 +235,7 @@ func acceptedRecord(a *event.Accepted, ref event.ContentRef, d decision) event.R
 		Message: &event.MessageRecord{
 			AcceptedAt: a.At, MessageID: a.MessageID, SubmissionID: a.SubmissionID, ReversePath: a.Env.ReversePath,
 			Size: a.Size, Class: d.verdict.Class, Device: d.device, Owner: d.owner,
-			Facts: a.Facts, Verdict: d.verdict, Revision: d.revision, Content: ref, ReportOf: a.ReportOf, Quirks: a.Quirks,
+			Facts: a.Facts, Verdict: d.verdict, Revision: d.revision, Content: ref, ReportOf: a.ReportOf, Quirks: a.Quirks, PHI: d.phi,
 		},
 	}
 	for _, rcpt := range a.Env.Recipients {
@@ -247,7 +251,7 @@ func admitted(a *event.Accepted, ref event.ContentRef, d decision) *event.Admitt
 		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
 		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
 		Device: d.device, Owner: d.owner, ReportOf: a.ReportOf,
-		Refused: d.refused, Rule: d.verdict.Rule, Prepend: d.fields,
+		Refused: d.refused, Rule: d.verdict.Rule, Prepend: d.fields, PHI: d.phi,
 	}
 	e.Env.Recipients = d.admitted
 	if len(d.held) > 0 {
@@ -266,6 +270,8 @@ type decision struct {
 	// device and owner are charged with it: those of the verdict, and for a
 	// report those of the message that it is about.
 	device, owner string
+	// phi: it was health data when it was accepted, or is by the registry of now.
+	phi bool
 
 	admitted []mail.Recipient
 	later    []mail.Recipient // cannot be decided now
@@ -331,5 +337,7 @@ func decide(rules *authz.Rules, reg *registry.Snapshot, a *event.Accepted) decis
 	if facts.Report {
 		d.device, d.owner = a.Device, a.Owner
 	}
+	device, ok := reg.Device(d.device)
+	d.phi = a.PHI || ok && device.PHI
 	return d
 }

@@ -307,6 +307,27 @@ func TestLater(t *testing.T) {
 	}
 }
 
+// Health data is marked by what ingress knew, or the registry knows; a report about
+// it is health data, too.
+func TestPHI(t *testing.T) {
+	marked := func(known, now bool, report mail.QueueID) bool {
+		reg := registry.NewSnapshot(7, registry.Entries{Devices: []*registry.Device{{
+			Name: "prn.campus.test", Addresses: []registry.Address{{Range: netip.PrefixFrom(client, client.BitLen())}}, State: registry.StateActive, Scope: registry.ScopeAnywhere, PHI: now,
+		}}})
+		a := accepted("x@example.test")
+		a.PHI, a.ReportOf, a.Device = known, report, "prn.campus.test"
+		d := decide(&authz.Rules{}, reg, a)
+		e, r := admitted(a, event.ContentRef{}, d), acceptedRecord(a, event.ContentRef{}, d)
+		if e.PHI != r.Message.PHI || len(e.Env.Recipients) != 1 {
+			t.Errorf("admitted %+v, in the books %+v", e, r.Message)
+		}
+		return e.PHI
+	}
+	if marked(false, false, "") || !marked(true, false, "") || !marked(false, true, "") || !marked(false, true, "0123456789ABCDEF") {
+		t.Error("the mark is lost, or is where it should not be")
+	}
+}
+
 // Our own reports pass whatever the registry says.
 func TestReportPasses(t *testing.T) {
 	r := start(t)

@@ -74,7 +74,7 @@ func (k *checker) auth() {
 		k.kerberos(k.Auth.Kerberos)
 	}
 	if k.Auth.LDAP != nil {
-		k.directory(k.Auth.LDAP)
+		k.directory("auth.ldap", k.Auth.LDAP)
 		k.directoryUsers(k.Auth.LDAP)
 	}
 }
@@ -104,25 +104,25 @@ func isPrincipal(s string) bool {
 	return s != "" && len(s) <= 255 && !strings.ContainsAny(s, "@\\ \t\r\n\x00")
 }
 
-// directory checks how the servers are reached. Nothing is quoted: a URL may
-// hold a password.
-func (k *checker) directory(c *LDAP) {
+// directory checks how the servers are reached, in a section. Nothing is quoted: a
+// URL may hold a password.
+func (k *checker) directory(section string, c *LDAP) {
 	for _, server := range c.Servers() {
 		u, err := url.Parse(server)
 		switch {
 		case err != nil || !isURL(server, "ldap", "ldaps") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
-			k.bad("auth.ldap.url", "this is not the URL of a directory: ldaps://host[:port], or ldap://host[:port] for STARTTLS (example: ldaps://ldap.campus.test)")
+			k.bad(section+".url", "this is not the URL of a directory: ldaps://host[:port], or ldap://host[:port] for STARTTLS (example: ldaps://ldap.campus.test)")
 			return
 		case c.Clear && (u.Scheme != "ldap" || !isLoopback(u.Hostname())):
-			k.bad("auth.ldap.clear", "passwords go in clear to loopback only: the url must be ldap:// and an address as 127.0.0.1")
+			k.bad(section+".clear", "passwords go in clear to loopback only: the url must be ldap:// and an address as 127.0.0.1")
 			return
 		}
 	}
 	switch {
 	case c.BindDN != "" && c.BindPasswordFile == "":
-		k.bad("auth.ldap.bind_dn", "an entry that searches needs auth.ldap.bind_password_file as well")
+		k.bad(section+".bind_dn", "an entry that searches needs %s.bind_password_file as well", section)
 	case c.BindDN == "" && c.BindPasswordFile != "":
-		k.bad("auth.ldap.bind_password_file", "a password needs auth.ldap.bind_dn as well")
+		k.bad(section+".bind_password_file", "a password needs %s.bind_dn as well", section)
 	}
 }
 
@@ -140,11 +140,15 @@ func (k *checker) directoryUsers(c *LDAP) {
 	if c.Base == "" {
 		k.bad("auth.ldap.base", "the entry below which users are found is needed (example: \"ou=people,dc=campus,dc=test\"), or auth.ldap.user_dn")
 	}
-	if !strings.Contains(c.Filter, "%s") || !strings.HasPrefix(c.Filter, "(") || !strings.HasSuffix(c.Filter, ")") {
-		k.bad("auth.ldap.filter", "%s is not a filter with %%s in it (example: \"(uid=%%s)\")", quote(c.Filter))
-	}
+	k.filter("auth.ldap.filter", c.Filter, "(uid=%s)")
 	if !isFieldName(c.Identity) || c.Identity == "" {
 		k.bad("auth.ldap.identity", "%s is not the name of an attribute (example: uid)", quote(c.Identity))
+	}
+}
+
+func (k *checker) filter(key, filter, example string) {
+	if !strings.Contains(filter, "%s") || !strings.HasPrefix(filter, "(") || !strings.HasSuffix(filter, ")") {
+		k.bad(key, "%s is not a filter with %%s in it (example: %q)", quote(filter), example)
 	}
 }
 

@@ -22,8 +22,8 @@
 // Limits: the file is at most 16 MiB. Files that keys name (certificates,
 // keys, credentials) are not opened here; whoever uses them reports them.
 //
-// The keys are a contract with operators. This file, auth.go and values.go are
-// the whole structure; docs/CONFIG.md is generated from them ([Document]), and
+// The keys are a contract with operators. This file, auth.go, directory.go and
+// values.go are the whole structure; docs/CONFIG.md is generated from them ([Document]), and
 // [Template] is the same as a file to start from. The defaults themselves are
 // in defaults.go.
 package config
@@ -278,6 +278,9 @@ type Policy struct {
 	// SenderProof wants of each domain that a device sends as that it is hosted, or
 	// has a record in the DNS that allows it; a request without is not activated.
 	SenderProof Mode `yaml:"sender_proof"`
+	// Directory tells what kind of address a sender is, and whether it is one.
+	// Default: none is asked.
+	Directory *Directory `yaml:"directory"`
 	// HeloAmpersand refuses "&" in HELO and EHLO; off, it is shown as "?".
 	HeloAmpersand Mode `yaml:"helo_ampersand"`
 	// SenderWildcards lets a registered sender be every address of a domain, as

@@ -80,6 +80,8 @@ func (f *TLSFloor) setDefaults() { f.Minimum, f.Ciphers = "1.2", CiphersDefault 
 
 func (l *ConnectionLimit) setDefaults() { l.Connections, l.PerAddress = 2000, 100 }
 
+func (d *Directory) setDefaults() { d.Filter, d.Attribute = "(mail=%s)", "employeeType" }
+
 func (l *LDAP) setDefaults() { l.Filter, l.Identity = "(uid=%s)", "uid" }
 
 func (r *RequireTLS) setDefaults() { r.Level = TLSVerify }

@@ -69,6 +69,10 @@ func (c Config) redacted() Config {
 		ldap := c.Auth.LDAP.redacted()
 		c.Auth.LDAP = &ldap
 	}
+	if c.Policy.Directory != nil {
+		directory := c.Policy.Directory.redacted()
+		c.Policy.Directory = &directory
+	}
 	c.Delivery.Routes = slices.Clone(c.Delivery.Routes)
 	for i, r := range c.Delivery.Routes {
 		c.Delivery.Routes[i] = r.redacted()

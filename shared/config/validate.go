@@ -261,6 +261,9 @@ func (k *checker) switches() {
 	if p.SPF != Mode(authz.Off) && p.SPFInclude == "" {
 		k.bad("policy.spf_include", "policy.spf is %s and needs the domain to be included (example: _spf.relay.campus.test)", p.SPF)
 	}
+	if p.Directory != nil {
+		k.checkDirectory(p.Directory)
+	}
 	k.checkScan()
 	if h := k.Ledger.TokenHeader; h != "" && !isFieldName(h) {
 		k.bad("ledger.token_header", "%s is not the name of a header field", quote(h))

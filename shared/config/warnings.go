@@ -49,12 +49,6 @@ func unavailable() []caution {
 		{"delivery.source_addresses", "this release does not choose the address to send from; the system does", func(c *Config) []string {
 			return when(len(c.Delivery.SourceAddresses) > 0, "delivery.source_addresses")
 		}},
-		{"policy.personal_sender", "this release does not know which addresses are personal; no sender is refused for it", func(c *Config) []string {
-			return when(c.Policy.PersonalSender != Mode(authz.Off), "policy.personal_sender")
-		}},
-		{"devices[].phi", "this release makes no difference for this device; name its destinations in delivery.require_tls", func(c *Config) []string {
-			return each("devices", c.Devices, "phi", func(d registry.Device) bool { return d.PHI })
-		}},
 		{"console.address", "this release has no web console; nothing listens there", func(c *Config) []string {
 			return when(c.Console.Address != "" && c.Console.Address != Defaults().Console.Address, "console.address")
 		}},
@@ -93,6 +87,9 @@ func doubtful() []caution {
 		}},
 		{"", "no domain is hosted: every sender but the null reverse-path is refused", func(c *Config) []string {
 			return when(c.Policy.SenderMustBeHosted == Mode(authz.Enforce) && len(c.Domains.Hosted) == 0, "policy.sender_must_be_hosted")
+		}},
+		{"", "no policy.directory tells which addresses are personal; no sender is refused for it", func(c *Config) []string {
+			return when(c.Policy.PersonalSender != Mode(authz.Off) && (c.Policy.Directory == nil || len(c.Policy.Directory.Person) == 0), "policy.personal_sender")
 		}},
 		{"", "RFC 5321 §4.5.3.1.7 wants at least 64KiB", func(c *Config) []string {
 			return when(c.Limits.MessageSize < 64<<10, "limits.message_size")

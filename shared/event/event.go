@@ -59,6 +59,9 @@ type Accepted struct {
 	ReportOf mail.QueueID `json:"report_of,omitempty"`
 	// Quirks are what was done to it for its device.
 	Quirks []Quirk `json:"quirks,omitempty"`
+	// PHI marks health data (W13): beyond the hosted domains over verified TLS only,
+	// and purged as soon as it is settled.
+	PHI bool `json:"phi,omitempty"`
 }
 
 // Ref is where the content lies of a message that was stored there.
@@ -106,6 +109,8 @@ type Admitted struct {
 	First int `json:"first,omitempty"`
 	// Drive counts how often recovery drove the message again.
 	Drive int `json:"drive,omitempty"`
+	// PHI is as in Accepted.
+	PHI bool `json:"phi,omitempty"`
 }
 
 // Job is the delivery of one message to the recipients of one destination.
@@ -126,6 +131,8 @@ type Job struct {
 	Device  string       `json:"device,omitempty"`
 	Owner   string       `json:"owner,omitempty"`
 	Report  mail.QueueID `json:"report_of,omitempty"`
+	// PHI is as in Accepted.
+	PHI bool `json:"phi,omitempty"`
 	// Attempt counts the attempts made so far.
 	Attempt int `json:"attempt"`
 	Drive   int `json:"drive,omitempty"`
@@ -167,6 +174,8 @@ type Failure struct {
 	Owner      string            `json:"owner,omitempty"`
 	// Report is set when the failed message was itself a report.
 	Report mail.QueueID `json:"report_of,omitempty"`
+	// PHI is as in Accepted; the report has it, too.
+	PHI bool `json:"phi,omitempty"`
 }
 
 // ReportID is the QueueID of the report that the failure asks for. The kind

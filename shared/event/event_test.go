@@ -62,12 +62,12 @@ func events() map[string]any {
 		"accepted": &Accepted{
 			Schema: 1, QueueID: id, At: at, Class: mail.ClassScan, Env: env, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", Size: 4096,
 			Chunks: []Chunk{{1, 2048}, {2, 2048}}, Facts: facts, Device: "prn.campus.test", Owner: "chem", Revision: 9, ReportOf: origin,
-			Quirks: []Quirk{{QuirkReversePath, "prn"}, {Name: QuirkFrom}},
+			Quirks: []Quirk{{QuirkReversePath, "prn"}, {Name: QuirkFrom}}, PHI: true,
 		},
 		"accepted-report": &Accepted{Schema: 1, QueueID: id, At: at, Class: mail.ClassReport, Env: mail.Envelope{Recipients: []mail.Recipient{{Address: to}}}, Size: 1, Facts: authz.Facts{Report: true}, ReportOf: origin},
 		"admitted": &Admitted{
 			Schema: 1, QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Env: env, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", Content: content,
-			Device: "prn.campus.test", Owner: "chem", ReportOf: origin, Refused: []RecipientRecord{recipient}, Rule: "registered", Drive: 2,
+			Device: "prn.campus.test", Owner: "chem", ReportOf: origin, Refused: []RecipientRecord{recipient}, Rule: "registered", Drive: 2, PHI: true,
 			Hold: &Hold{Recipients: env.Recipients, Rule: "content", Reason: "scanned: rspamd: reject"}, Prepend: "X-Spam: Yes\r\n", First: 3,
 		},
 		"held": &Held{
@@ -78,18 +78,18 @@ func events() map[string]any {
 		"job": &Job{
 			Schema: 1, ID: string(id) + "-0", QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Destination: "inet.test", Env: env, MessageID: "<1@prn.campus.test>",
 			SubmissionID: "job-7", Content: content, Prepend: "DKIM-Signature: v=1\r\n", Device: "prn.campus.test", Owner: "chem", Report: origin, Attempt: 3, Drive: 2,
-			LastReply: "450 4.7.1 later", Diagnosed: []RecipientRecord{recipient}, Doubt: []smtp.ForwardPath{to},
+			LastReply: "450 4.7.1 later", Diagnosed: []RecipientRecord{recipient}, Doubt: []smtp.ForwardPath{to}, PHI: true,
 		},
 		"failure": &Failure{
 			Schema: 1, Kind: KindExpired, ID: string(id) + "-0/3", QueueID: id, AcceptedAt: at, At: at.Add(time.Hour), Env: env, MessageID: "<1@prn.campus.test>",
-			Content: content, Recipients: []RecipientRecord{recipient}, Device: "prn.campus.test", Owner: "chem", Report: origin,
+			Content: content, Recipients: []RecipientRecord{recipient}, Device: "prn.campus.test", Owner: "chem", Report: origin, PHI: true,
 		},
 		"record-accepted": &Record{
 			Schema: 1, At: at, Stage: StagePolicy, Outcome: Entered, QueueID: id, Recipients: []RecipientRecord{{Address: to}},
 			Message: &MessageRecord{
 				AcceptedAt: at, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", ReversePath: reverse("prn@campus.test"), Size: 4096, Class: mail.ClassScan,
 				Device: "prn.campus.test", Owner: "chem", Facts: facts, Verdict: verdict, Revision: 9, Content: content, ReportOf: origin, LateAccept: true,
-				Quirks: []Quirk{{QuirkReversePath, "prn"}, {Name: QuirkFrom}},
+				Quirks: []Quirk{{QuirkReversePath, "prn"}, {Name: QuirkFrom}}, PHI: true,
 			},
 		},
 		"record-delayed": &Record{

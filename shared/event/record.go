@@ -110,6 +110,7 @@ type MessageRecord struct {
 	ReportOf     mail.QueueID     `json:"report_of,omitempty"`
 	LateAccept   bool             `json:"late_accept,omitempty"`
 	Quirks       []Quirk          `json:"quirks,omitempty"`
+	PHI          bool             `json:"phi,omitempty"`
 }
 
 // RecipientRecord is one recipient in a record.

@@ -1,9 +1,11 @@
-// Package mailbox asks whether a sender's mailbox exists. The question is a
-// request on the bus; delivery answers it, which is the one service that speaks to
-// mail servers, by asking the server of the address (a callout). Only addresses in
-// hosted domains are asked about: to strangers' servers it would be a nuisance.
+// Package mailbox asks whether a sender's mailbox exists, and whose it is. The
+// question is a request on the bus. Policy answers it from a directory, where there
+// is one; delivery, which is the one service that speaks to mail servers, by asking
+// the server of the address (a callout). Only addresses in hosted domains are asked
+// about: to strangers' servers it would be a nuisance.
 //
-// Guarantees: an answer is only what the server of the address said for good: 250
+// Guarantees: of several who are asked, the first that knows the mailbox is
+// believed, else the last. An answer of a server is only what it said for good: 250
 // means valid, 5.1.x unknown. All else, silence included, is a doubt, and a doubt
 // refuses nobody for good. Answers are remembered for an hour, unknown for five
 // minutes, doubts for ten seconds.
@@ -20,11 +22,13 @@ import (
 	"github.com/postrider/postrider/shared/queue"
 )
 
-// Subject is where it is asked: the body is the address, and the answer its
-// standing. Group is the queue group of those who answer.
+// Subject is where a callout is asked for, and Directory a look into the directory:
+// the body is the address, and the answer its standing. Group is the queue group of
+// those who make callouts.
 const (
-	Subject = "postrider.mailbox"
-	Group   = "delivery"
+	Subject   = "postrider.mailbox"
+	Directory = "postrider.directory"
+	Group     = "delivery"
 )
 
 // How long answers are remembered, and how many.
@@ -37,13 +41,14 @@ const (
 
 // Asker asks, and remembers.
 type Asker struct {
-	bus   *queue.Bus
-	cache *otter.Cache[string, authz.Standing]
+	bus      *queue.Bus
+	subjects []string
+	cache    *otter.Cache[string, authz.Standing]
 }
 
-// New asks over a bus.
-func New(bus *queue.Bus) *Asker {
-	return &Asker{bus: bus, cache: otter.Must(&otter.Options[string, authz.Standing]{
+// New asks over a bus, on these subjects in turn.
+func New(bus *queue.Bus, subjects ...string) *Asker {
+	return &Asker{bus: bus, subjects: subjects, cache: otter.Must(&otter.Options[string, authz.Standing]{
 		MaximumSize: remembered,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, authz.Standing]) time.Duration {
 			switch e.Value {
@@ -65,12 +70,23 @@ func (a *Asker) Ask(ctx context.Context, address string) authz.Standing {
 		return s
 	}
 	s := authz.StandingDoubt
-	if m, err := a.bus.NC.RequestWithContext(ctx, Subject, []byte(key)); err == nil {
-		switch said := authz.Standing(m.Data); said {
-		case authz.StandingValid, authz.StandingUnknown, authz.StandingPersonal:
-			s = said
+	for _, subject := range a.subjects {
+		if s = a.question(ctx, subject, key); s == authz.StandingValid || s == authz.StandingPersonal {
+			break
 		}
 	}
 	a.cache.Set(key, s)
 	return s
+}
+
+func (a *Asker) question(ctx context.Context, subject, address string) authz.Standing {
+	m, err := a.bus.NC.RequestWithContext(ctx, subject, []byte(address))
+	if err != nil {
+		return authz.StandingDoubt
+	}
+	switch said := authz.Standing(m.Data); said {
+	case authz.StandingValid, authz.StandingUnknown, authz.StandingPersonal:
+		return said
+	}
+	return authz.StandingDoubt
 }

@@ -26,7 +26,7 @@ func TestAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := New(bus)
+	a := New(bus, Subject)
 	for range 3 {
 		for address, want := range map[string]authz.Standing{
 			"good@x.test": authz.StandingValid, "bad@x.test": authz.StandingUnknown, "odd@x.test": authz.StandingDoubt, "silent@x.test": authz.StandingDoubt,
@@ -47,7 +47,7 @@ func TestAsk(t *testing.T) {
 			t.Errorf("%s was asked about %d times", address, n)
 		}
 	}
-	if got := New(bus).Ask(t.Context(), "good@x.test"); got != authz.StandingDoubt {
+	if got := New(bus, Subject).Ask(t.Context(), "good@x.test"); got != authz.StandingDoubt {
 		t.Errorf("nobody answers: %q", got)
 	}
 }

@@ -96,9 +96,9 @@ type Review struct {
 
 // Finding is one thing that was looked at.
 type Finding struct {
-	// Check is spf, dmarc, mail-server or contact.
+	// Check is spf, dmarc, sender, personal-sender, mail-server or contact.
 	Check string `json:"check"`
-	// About is the domain or address.
+	// About is the domain, the network address or the mail address.
 	About string `json:"about,omitempty"`
 	OK    bool   `json:"ok"`
 	// Doubt: it could not be found out now.

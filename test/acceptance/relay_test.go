@@ -70,8 +70,9 @@ var (
 	}
 )
 
-// start starts a relay, with or without a listener for implicit TLS.
-func start(policy config.Policy, implicitTLS bool) *relay {
+// start starts a relay, with or without a listener for implicit TLS, and with
+// changes of its configuration.
+func start(policy config.Policy, implicitTLS bool, changes ...func(*config.Config)) *relay {
 	t := alive
 	port := porttest.Shared(t, hostedMX, outsideMX, literalMX, deadMX)
 	var at []string
@@ -80,7 +81,7 @@ func start(policy config.Policy, implicitTLS bool) *relay {
 	}
 	r := &relay{
 		World: &world.World{T: t, DNS: dnstest.Start(t, zones())}, evidence: map[mail.Ref]event.Refusal{}, refused: map[string]int{},
-		sink: smtptest.Start(t, smtptest.Options{Addrs: at, Hostname: "mx.outside.test"}),
+		sink: smtptest.Start(t, smtptest.Options{Addrs: at, Hostname: "mx.outside.test", Transcripts: true}),
 	}
 	r.DNS.Fail("7.1.1.127.in-addr.arpa", dnstest.ServFail)
 	listeners := porttest.Addresses(t, 3)
@@ -90,6 +91,9 @@ func start(policy config.Policy, implicitTLS bool) *relay {
 	if implicitTLS { // and nobody is stopped by what time brings
 		r.Config.Lifecycle.Reports, r.Config.Lifecycle.Anomaly = 0, off
 		r.Config.Listeners = append(r.Config.Listeners, config.Listener{Name: "submissions", Address: r.submissions, Mode: config.ModeSubmissions, TLSMinimum: "1.3"})
+	}
+	for _, change := range changes {
+		change(r.Config)
 	}
 	if err := r.Config.Validate(); err != nil {
 		t.Fatal(err)

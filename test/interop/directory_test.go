@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/postrider/postrider/shared/config"
@@ -116,8 +117,8 @@ type Directory struct {
 }
 
 // StartDirectory starts slapd with a certificate for a name. global is more of
-// its configuration.
-func StartDirectory(t *testing.T, name, global string) *Directory {
+// its configuration, further are more entries.
+func StartDirectory(t *testing.T, name, global string, further ...string) *Directory {
 	t.Helper()
 	at := porttest.Addresses(t, 2)
 	d := &Directory{TLS: at[0], Clear: at[1], dir: t.TempDir()}
@@ -143,7 +144,7 @@ func StartDirectory(t *testing.T, name, global string) *Directory {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if code, said := output(t, entries, "/usr/sbin/slapadd", "-f", d.file("conf"), "-S", "1"); code != 0 {
+	if code, said := output(t, entries+strings.Join(further, ""), "/usr/sbin/slapadd", "-f", d.file("conf"), "-S", "1"); code != 0 {
 		t.Fatalf("slapadd: exit %d: %s", code, said)
 	}
 	d.Process = world.StartProcess(t, "slapd", nil, "/usr/sbin/slapd", "-f", d.file("conf"), "-d", "stats", "-h", "ldaps://"+d.TLS+" ldap://"+d.Clear)

@@ -5,6 +5,8 @@ import (
 	"regexp"
 
 	"github.com/go-ldap/ldap/v3"
+
+	"github.com/postrider/postrider/shared/directory"
 )
 
 // locked says why an entry may not be used now; empty when nothing says so.
@@ -53,12 +55,7 @@ func verdict(err error, dn string) error {
 
 // trouble is an error that is no verdict.
 func trouble(err error, doing string) error {
-	if ldap.IsErrorAnyOf(err, ldap.ErrorNetwork, ldap.ErrorUnexpectedMessage, ldap.ErrorUnexpectedResponse,
-		ldap.LDAPResultBusy, ldap.LDAPResultUnavailable) {
-		return silent("%s: %v", doing, err)
-	}
-	var e *ldap.Error
-	if !errors.As(err, &e) { // the library's own: the connection is of no use
+	if directory.Down(err) {
 		return silent("%s: %v", doing, err)
 	}
 	return refusal(Unavailable, "%s: %v", doing, err)

@@ -1,15 +1,18 @@
 // Package review looks at registrations as an approver would, when they are asked
 // for and daily.
 //
-// Consumes: the registry, the DNS, and port 25 of registered addresses. Produces:
-// entries "review.<device>" of the registry, by the actor "review", with what was
-// found:
+// Consumes: the registry, the DNS, the directory, and port 25 of registered
+// addresses. Produces: entries "review.<device>" of the registry, by the actor
+// "review", with what was found:
 //
 //	sender-domain
 //	             a domain that it sends as, and that is not hosted, allows it by a TXT
 //	             record (S6, with policy.sender_proof)
 //	spf          the SPF policy of a sender's domain includes the relay's (S31)
 //	dmarc        mail of a From domain through this relay passes DMARC (W38)
+//	sender       the address is in the directory (S5)
+//	personal-sender
+//	             it is there, and a person's (P31)
 //	mail-server  a mail server answers at the address (W3, with lifecycle.probe): advice, since
 //	             multifunction printers with internet fax do so, too
 //	contact      a second contact, or a group, hears of trouble (M14)
@@ -45,9 +48,12 @@ import (
 )
 
 const (
-	period       = 10 * time.Second
+	// glance is how often a look is taken whether the registry has changed, and
+	// period how often what is due is looked for without that.
+	glance       = 2 * time.Second
+	period       = time.Minute
 	every        = 24 * time.Hour
-	waiting      = 10 * time.Minute // for one that was approved and is not active
+	waiting      = 10 * time.Minute // for what only waits for a finding to be mended
 	most         = 500              // reviews in a round
 	abreast      = 16
 	probeTimeout = 3 * time.Second
@@ -59,8 +65,10 @@ type Reviewer struct {
 	Bus      *queue.Bus
 	Registry *store.Store
 	DNS      TXT
-	Log      zerolog.Logger
-	Instance string
+	// Directory is asked about senders; nil where there is none.
+	Directory Directory
+	Log       zerolog.Logger
+	Instance  string
 	// Signer is the domain that the relay signs for.
 	Signer string
 	// Include is the domain that SPF policies are to include; empty asks for none.
@@ -72,18 +80,23 @@ type Reviewer struct {
 	SenderProof authz.Mode
 	// Probe looks for mail servers at the addresses.
 	Probe bool
-	// Port of mail servers: 25; tests use another.
+	// Port of mail servers, as delivery.mx_port; 0 is 25.
 	Port uint16
 }
 
 // Run reviews until ctx ends, while this process holds the lease.
 func (r *Reviewer) Run(ctx context.Context) error {
 	return r.Bus.Lead(ctx, "review", r.Instance, func(ctx context.Context) {
-		tick := time.NewTicker(period)
+		tick := time.NewTicker(glance)
 		defer tick.Stop()
+		var seen uint64
+		var last time.Time
 		for ctx.Err() == nil {
-			if err := r.round(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
-				r.Log.Warn().Err(err).Msg("cannot review registrations")
+			if at := r.Registry.Snapshot().Revision; at != seen || time.Since(last) >= period {
+				seen, last = at, time.Now()
+				if err := r.round(ctx, time.Now().UTC()); err != nil && ctx.Err() == nil {
+					r.Log.Warn().Err(err).Msg("cannot review registrations")
+				}
 			}
 			select {
 			case <-ctx.Done():
@@ -191,6 +204,7 @@ func (r *Reviewer) look(ctx context.Context, d *registry.Device) (out []registry
 	for _, domain := range domainsOf(append(slices.Clone(d.Senders), d.HeaderSenders...)) {
 		out = append(out, r.dmarc(ctx, domain, spf[domain]))
 	}
+	out = append(out, r.senders(ctx, d)...)
 	for _, a := range d.Addresses {
 		if r.Probe && a.Active() && a.Range.IsSingleIP() {
 			out = append(out, r.probe(ctx, a.Range.Addr()))

@@ -181,9 +181,13 @@ func status(r Report) string {
 }
 
 // statusCode is the Status field: a failed action has a permanent class. What
-// expired has X.4.7 (RFC 3463 §3.5); the last reply is in Diagnostic-Code.
+// expired has X.4.7 (RFC 3463 §3.5), or X.7.10 where it waited for encryption; the
+// last reply is in Diagnostic-Code.
 func statusCode(kind event.FailureKind, reply smtp.Reply) string {
-	if kind == event.KindExpired {
+	switch {
+	case kind == event.KindExpired && reply.Status() == "4.7.10":
+		return "5.7.10"
+	case kind == event.KindExpired:
 		return "5.4.7"
 	}
 	if reply.Permanent() && wellFormed.MatchString(reply.Status()) {

@@ -257,6 +257,19 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// What waited for encryption until its end says so (W13).
+func TestExpiredForLackOfEncryption(t *testing.T) {
+	r := expired()
+	r.Recipients[0].Reply = smtp.ReplyTLSUnavailable
+	p, err := read(Compose(r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.rcpts[0].Get("Status"); got != "5.7.10" {
+		t.Errorf("status %s", got)
+	}
+}
+
 // The original header comes back octet for octet, also where it must be
 // encoded, and is cut between fields.
 func TestReturnedHeader(t *testing.T) {

@@ -1,4 +1,4 @@
-package authority
+package directory
 
 import (
 	"context"
@@ -11,14 +11,18 @@ import (
 	"github.com/go-ldap/ldap/v3"
 )
 
-// link is a connection to the directory, encrypted or on loopback.
-type link struct {
+// Conn is a connection to the directory, encrypted or on loopback.
+type Conn struct {
 	*ldap.Conn
-	raw net.Conn
+	client *Client
+	raw    net.Conn
 }
 
+// patience is how long a server is waited for where nobody says otherwise.
+const patience = 5 * time.Second
+
 // connection is one that is idle, or a fresh one.
-func (l *LDAP) connection(ctx context.Context) (c *link, fresh bool, err error) {
+func (l *Client) connection(ctx context.Context) (c *Conn, fresh bool, err error) {
 	for {
 		select {
 		case c := <-l.idle:
@@ -34,7 +38,7 @@ func (l *LDAP) connection(ctx context.Context) (c *link, fresh bool, err error) 
 }
 
 // keep puts a connection back, unless enough are there.
-func (l *LDAP) keep(c *link) {
+func (l *Client) keep(c *Conn) {
 	select {
 	case l.idle <- c:
 	default:
@@ -44,7 +48,7 @@ func (l *LDAP) keep(c *link) {
 
 // connect tries one server after the other. Each has its part of the time that
 // is left.
-func (l *LDAP) connect(ctx context.Context) (*link, error) {
+func (l *Client) connect(ctx context.Context) (*Conn, error) {
 	var failed []error
 	for i, s := range l.servers {
 		part := patience
@@ -60,7 +64,7 @@ func (l *LDAP) connect(ctx context.Context) (*link, error) {
 	return nil, errors.Join(failed...)
 }
 
-func (l *LDAP) dial(ctx context.Context, s server, within time.Duration) (*link, error) {
+func (l *Client) dial(ctx context.Context, s server, within time.Duration) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
@@ -76,7 +80,7 @@ func (l *LDAP) dial(ctx context.Context, s server, within time.Duration) (*link,
 }
 
 // secure brings a connection under TLS, by which the server proves its name.
-func (l *LDAP) secure(ctx context.Context, raw net.Conn, s server) (*link, error) {
+func (l *Client) secure(ctx context.Context, raw net.Conn, s server) (*Conn, error) {
 	settings := l.tls.Clone()
 	settings.ServerName = s.host
 	if s.implicit {
@@ -84,15 +88,15 @@ func (l *LDAP) secure(ctx context.Context, raw net.Conn, s server) (*link, error
 		if err := encrypted.HandshakeContext(ctx); err != nil {
 			return nil, err
 		}
-		return started(raw, encrypted, true), nil
+		return l.started(raw, encrypted, true), nil
 	}
 	if l.cfg.Clear {
 		if a, ok := raw.RemoteAddr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
 			return nil, fmt.Errorf("no password goes to %s in clear", raw.RemoteAddr())
 		}
-		return started(raw, raw, false), nil
+		return l.started(raw, raw, false), nil
 	}
-	c := started(raw, raw, false)
+	c := l.started(raw, raw, false)
 	defer c.bound(ctx)()
 	if err := c.StartTLS(settings); err != nil {
 		c.Close()
@@ -101,14 +105,14 @@ func (l *LDAP) secure(ctx context.Context, raw net.Conn, s server) (*link, error
 	return c, nil
 }
 
-func started(raw, conn net.Conn, encrypted bool) *link {
-	c := &link{ldap.NewConn(conn, encrypted), raw}
+func (l *Client) started(raw, conn net.Conn, encrypted bool) *Conn {
+	c := &Conn{ldap.NewConn(conn, encrypted), l, raw}
 	c.Start()
 	return c
 }
 
 // bound ends what the connection waits for when ctx ends, until it is released.
-func (c *link) bound(ctx context.Context) (release func()) {
+func (c *Conn) bound(ctx context.Context) (release func()) {
 	if deadline, ok := ctx.Deadline(); ok {
 		c.raw.SetDeadline(deadline)
 	}
