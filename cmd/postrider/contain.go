@@ -29,7 +29,9 @@ func newContain(f *flags) *cobra.Command {
 		Use:   "contain DEVICE|ADDRESS|CREDENTIAL",
 		Short: "Stop a sender at once, and see what it has sent",
 		Long: `Stop a sender at once: a device is suspended, an address blocked, a credential
-suspended. Then say, by the books, what of it is queued and what went out. A name
+suspended. Then hold what of it is queued: it is not tried until somebody decides,
+with queue release, bounce or drop, also when the sender may send again. And say,
+by the books, what that is and what went out. A name
 that is both a device and a credential is written device:NAME or credential:NAME.
 
   postrider contain prn-3.chem.campus.test --reason "sends phishing" --since 7d`,
@@ -61,18 +63,30 @@ that is both a device and a credential is written device:NAME or credential:NAME
 			}
 			change := registry.Change{By: actor(), Reason: reason, Ticket: ticket, At: time.Now().UTC()}
 			report := &containment{Sender: target.String(), Since: from}
-			if err := report.stop(cmd.Context(), s, target.stops(snapshot, change), change); err != nil {
+			stops := target.stops(snapshot, change)
+			if len(stops) == 0 {
+				return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s has neither addresses nor credentials to stop; take it out of the configuration file", target)}
+			}
+			// Held before it is stopped, and after: policy would refuse what it has
+			// not decided about when it sees that the sender is stopped.
+			if err := bus.PutHolding(cmd.Context(), report.holding(target, change)); err != nil {
 				return err
 			}
-			// What is queued is stopped here: between the block and the books.
-			err = report.ask(cmd.Context(), bus, target)
+			if err := report.stop(cmd.Context(), s, stops, change); err != nil {
+				return err
+			}
+			left, err := report.hold(cmd.Context(), bus, report.holding(target, change))
+			if err == nil {
+				err = report.ask(cmd.Context(), bus, target)
+			}
+			tellLeft(cmd, left)
 			if f.output == "json" {
 				err = errors.Join(err, printJSON(cmd.OutOrStdout(), report))
 			} else {
 				err = errors.Join(err, report.print(cmd.OutOrStdout(), err == nil))
 			}
 			if err != nil {
-				return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%s is stopped, but what it sent is not known: %w", target, err)}
+				return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%s is stopped; what it sent before is not all held, or not known; do it again: %w", target, err)}
 			}
 			return nil
 		},
@@ -162,6 +176,8 @@ type containment struct {
 	Sender  string    `json:"sender"`
 	Stopped []string  `json:"stopped"`
 	Since   time.Time `json:"since"`
+	// revision is that of the registry from which on it is stopped.
+	revision uint64
 	// Queued are the recipients that are not settled, whenever accepted; Sent
 	// those that went out since.
 	Queued []books.Row `json:"queued"`
@@ -170,9 +186,6 @@ type containment struct {
 
 // stop stores the entries that stop a sender. One that is stopped already is.
 func (r *containment) stop(ctx context.Context, s *store.Store, entries []registry.Item, change registry.Change) error {
-	if len(entries) == 0 {
-		return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s has neither addresses nor credentials to stop; take it out of the configuration file", r.Sender)}
-	}
 	for i, item := range entries {
 		item.Audit().Stamp(change)
 		err := s.Put(ctx, item)
@@ -183,6 +196,7 @@ func (r *containment) stop(ctx context.Context, s *store.Store, entries []regist
 			return partly(i, len(entries), storeError(err))
 		}
 		r.Stopped = append(r.Stopped, item.String())
+		r.revision = max(r.revision, item.Audit().Revision)
 	}
 	return nil
 }
@@ -194,6 +208,33 @@ func (r *containment) again(ctx context.Context, s *store.Store, item registry.I
 	}
 	item.Audit().Revision = old.Audit().Revision
 	return s.Put(ctx, item)
+}
+
+// holding is about what a sender sent until now.
+func (r *containment) holding(t *suspect, change registry.Change) *event.Holding {
+	h := &event.Holding{At: time.Now().UTC(), Rule: event.RuleContain, By: change.By, Reason: change.Reason, Revision: r.revision}
+	switch {
+	case t.device != nil:
+		h.Device = t.device.Name
+	case t.credential != nil:
+		h.Credential = t.credential.Name
+	default:
+		h.Address = t.address
+	}
+	return h
+}
+
+// hold holds what the sender had sent, wherever it is, and says how much of that
+// delivery has not come to yet.
+func (r *containment) hold(ctx context.Context, bus *queue.Bus, h *event.Holding) (left int, err error) {
+	if err := bus.PutHolding(ctx, h); err != nil {
+		return 0, err
+	}
+	left, err = bringIn(ctx, bus, h, func(e queue.JobEntry) bool { return h.Covers(e.Job) })
+	if err != nil {
+		err = fmt.Errorf("hold what is queued: %w", err)
+	}
+	return left, err
 }
 
 // ask finds the mail of a sender in the books.
@@ -276,7 +317,7 @@ func (r *containment) print(out io.Writer, known bool) error {
 		fmt.Fprintf(w, "+ %s is stopped\n", visible(s))
 	}
 	if known {
-		printMail(w, "are still queued, and go out unless they are removed", r.Queued)
+		printMail(w, "are queued, and held: postrider queue ls state:held", r.Queued)
 		printMail(w, "went out since "+r.Since.Local().Format(time.DateTime), r.Sent)
 	}
 	_, err := io.WriteString(out, w.String())

@@ -33,13 +33,40 @@ func heldEntry(h queue.HeldEntry) queue.JobEntry {
 		ID: string(m.QueueID), QueueID: m.QueueID, AcceptedAt: m.AcceptedAt, Class: m.Class, Env: m.Env, Content: m.Content, Prepend: m.Prepend,
 		MessageID: m.MessageID, SubmissionID: m.SubmissionID, Device: m.Device, Owner: m.Owner, Report: m.ReportOf, LastReply: reason,
 	}
-	e := queue.JobEntry{Job: j, Subject: queue.HeldSubject(m.QueueID), Seq: h.Seq, Stored: h.At}
+	e := queue.JobEntry{Job: j, Subject: queue.HeldSubject(m.QueueID, h.Part()), Seq: h.Seq, Stored: h.At}
 	j.Destination = strings.Join(destinationsOf(e), " ")
+	if h.Job != nil {
+		j.ID, j.Destination, j.Attempt, j.Drive = h.Job.ID, h.Job.Destination, h.Job.Attempt, h.Job.Drive
+	}
 	return e
 }
 
 // isHeld reports an entry that is held.
-func isHeld(e queue.JobEntry) bool { return strings.HasPrefix(e.Subject, queue.HeldSubject("")) }
+func isHeld(e queue.JobEntry) bool { return strings.HasPrefix(e.Subject, "held.") }
+
+// clock tells about when what a limit holds has its turn: the first of a device
+// when the hour ends in which it was held, or now, and each next one after the
+// pace of the one before.
+type clock struct {
+	now time.Time
+	due map[string]time.Time
+}
+
+// turn is when that is; the zero time for what waits for a person. It is asked
+// in the order of HELD.
+func (c *clock) turn(h *queue.HeldEntry) time.Time {
+	if h.Pace == 0 || h.Decision != nil {
+		return time.Time{}
+	}
+	at := c.due[h.Message.Device]
+	for _, least := range []time.Time{c.now, h.At.Truncate(time.Hour).Add(time.Hour)} {
+		if at.Before(least) {
+			at = least
+		}
+	}
+	c.due[h.Message.Device] = at.Add(h.Pace)
+	return at
+}
 
 // destinationsOf are the destinations of a job, or the domains of the recipients
 // of a held message.
@@ -65,7 +92,7 @@ type verdict struct {
 	planned bool
 }
 
-var releasing = verdict{event.Release, "release", "Let held messages go", "Have held messages signed and delivered as if they had never been held.", "are released", false}
+var releasing = verdict{event.Release, "release", "Let held messages go", "Have held messages signed and delivered as if they had never been held. Jobs that\nwere held in the queue are tried at once.", "are released", false}
 
 var bouncing = verdict{event.Bounce, "bounce", "Send held messages back", `Have the senders of held messages told that these are not accepted. The reason is
 for the ledger; the sender does not see it. Without --confirm nothing is done but
@@ -136,7 +163,7 @@ func decideAll(cmd *cobra.Command, bus *queue.Bus, s *selector, v verdict, dry b
 	}
 	done, late, progress := 0, 0, time.Now()
 	for i, e := range chosen {
-		err := bus.Decide(cmd.Context(), event.Decision{QueueID: e.Job.QueueID, Verb: v.verb, Actor: actor(), Reason: reason})
+		err := bus.Decide(cmd.Context(), event.Decision{QueueID: e.Job.QueueID, Part: queue.PartOf(e.Subject), Verb: v.verb, Actor: actor(), Reason: reason})
 		switch {
 		case errors.Is(err, queue.ErrDecided), errors.Is(err, queue.ErrNotHeld):
 			late++
@@ -180,7 +207,7 @@ func chooseHeld(ctx context.Context, bus *queue.Bus, s *selector, verb event.Ver
 		}
 		return nil
 	})
-	slices.SortFunc(chosen, func(a, b queue.JobEntry) int { return cmp.Compare(a.Job.QueueID, b.Job.QueueID) })
+	slices.SortFunc(chosen, func(a, b queue.JobEntry) int { return cmp.Compare(a.Subject, b.Subject) })
 	return chosen, err
 }
 
@@ -188,7 +215,7 @@ func chooseHeld(ctx context.Context, bus *queue.Bus, s *selector, verb event.Ver
 func heldPlan(verb event.Verb, chosen []queue.JobEntry) string {
 	digest := sha256.New()
 	for _, e := range chosen {
-		fmt.Fprintln(digest, verb, e.Job.QueueID, e.Seq)
+		fmt.Fprintln(digest, verb, e.Subject, e.Seq)
 	}
 	return strings.ToLower(base32.StdEncoding.EncodeToString(digest.Sum(nil)))[:10]
 }
@@ -197,7 +224,7 @@ func showPlan(cmd *cobra.Command, v verdict, plan string, chosen []queue.JobEntr
 	recipients := 0
 	for _, e := range chosen {
 		recipients += len(e.Job.Env.Recipients)
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s  %s\n", e.Job.QueueID, visible(sender(e.Job.Env.ReversePath.String())), visible(several(recipientsOf(e))), visible(e.Job.LastReply))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s  %s\n", e.Job.ID, visible(sender(e.Job.Env.ReversePath.String())), visible(several(recipientsOf(e))), visible(e.Job.LastReply))
 		if err != nil {
 			return err
 		}

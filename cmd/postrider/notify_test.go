@@ -122,9 +122,10 @@ func TestNotify(t *testing.T) {
 	// Only those whose mail came over a listener.
 	r.submit("a@example.org")
 	r.ok("device", "edit", "prn-1.campus.test", "addresses=127.0.0.9")
-	if _, err := submit(t, r.smtp, "127.0.0.9", login{}, "a@example.org"); err != nil {
-		t.Fatal(err)
-	}
+	timetest.Await(t, "ingress knows the address", func() bool {
+		_, err := submit(t, r.smtp, "127.0.0.9", login{}, "a@example.org")
+		return err == nil
+	})
 	timetest.Await(t, "the books know who uses the listener", func() bool {
 		got := r.do(notify("--listener", "devices", "-o", "json")...)
 		return got.code == 0 && strings.Contains(got.stdout, `"devices": 2`) && strings.Contains(got.stdout, "prn-1.campus.test") && !strings.Contains(got.stdout, "cam-1")

@@ -19,8 +19,8 @@ import (
 )
 
 func newQueue(f *flags) *cobra.Command {
-	c := &cobra.Command{Use: "queue", Short: "See what is queued, try it again, decide about what is held"}
-	c.AddCommand(newQueueList(f), newQueueRetry(f), newVerdict(f, releasing), newVerdict(f, bouncing), newVerdict(f, dropping))
+	c := &cobra.Command{Use: "queue", Short: "See what is queued, try it again, hold it, decide about what is held"}
+	c.AddCommand(newQueueList(f), newQueueRetry(f), newQueueHold(f), newVerdict(f, releasing), newVerdict(f, bouncing), newVerdict(f, dropping))
 	return c
 }
 
@@ -48,7 +48,7 @@ func rowOf(e queue.JobEntry) jobRow {
 		Sender: j.Env.ReversePath.String(), Destination: j.Destination, Recipients: recipientsOf(e),
 		Device: j.Device, Owner: j.Owner, Reason: j.LastReply,
 	}
-	if e.Deferred() {
+	if e.Deferred() || isHeld(e) && !e.Next.IsZero() {
 		r.Next = &e.Next
 	}
 	return r
@@ -58,7 +58,7 @@ func newQueueList(f *flags) *cobra.Command {
 	return withOutput(f, listings, &cobra.Command{
 		Use:   "ls [SELECTOR]",
 		Short: "List what is ready, deferred or held",
-		Long:  "List the jobs of the delivery queue, one for each message and destination, and the\nmessages that are held until somebody decides about them.\n\n  postrider queue ls domain:example.org older:2h\n  postrider queue ls state:held\n\n" + selectorHelp,
+		Long:  "List the jobs of the delivery queue, one for each message and destination, and the\nmessages that are held until somebody decides about them. Of those that the\nhourly limits of a device hold, next is when they about have their turn.\n\n  postrider queue ls domain:example.org older:2h\n  postrider queue ls state:held\n\n" + selectorHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseSelector(args, false)
 			if err != nil {
@@ -102,11 +102,14 @@ func listQueued(cmd *cobra.Command, bus *queue.Bus, each func(queue.JobEntry) er
 		fmt.Fprintf(cmd.ErrOrStderr(), "cannot read %s/%d: %v\n", stream, seq, err)
 		return nil
 	}
+	turns := clock{now: time.Now(), due: map[string]time.Time{}}
 	err := bus.ListHeld(cmd.Context(), func(h queue.HeldEntry, err error) error {
 		if err != nil {
 			return unreadable(queue.StreamHeld, h.Seq, err)
 		}
-		return each(heldEntry(h))
+		e := heldEntry(h)
+		e.Next = turns.turn(&h)
+		return each(e)
 	})
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@
 // live workers by the bucket "workers" (assign.go, membership.go). The bucket
 // "served" tells who serves a partition, or did and ended in doubt (rota.go,
 // tenure.go). The settings' epoch. LEDGER, and the ledger service for what is
-// older than an hour (subtract.go). MAIL and BODY: the content, read as it is
+// older than an hour (subtract.go). The bucket "holds": what people want held. MAIL and BODY: the content, read as it is
 // sent. The DNS.
 //
 // # Produces
@@ -23,6 +23,7 @@
 //     schedule. It fires into deliver.ready.….
 //   - REPORT failed, expired: event.Failure, for recipients that no attempt
 //     can help.
+//   - HELD, and LEDGER delivery.held: jobs that people want held (hold.go).
 //
 // # Guarantees
 //
@@ -62,6 +63,10 @@
 //   - A consumer or a stream that vanishes is no end of the work: it is made
 //     again. A derived stream that is made anew never repeats a sequence, so that
 //     the late acknowledgement of a job that is gone hits no other.
+//   - What a holding covers (queue.Holdings) is moved to HELD in place of an
+//     attempt, once the holding has come here, which takes well under a second
+//     while the bus answers. Attempts under way go on. Moving it twice is moving
+//     it once, whoever decided about it in between.
 //   - Only a reply of the destination, or a definite answer of the DNS, ends a
 //     recipient's hope. Every trouble of our own delays.
 //   - A destination under delivery.require_tls is never served in clear, nor is

@@ -19,6 +19,7 @@ type metrics struct {
 	open       prometheus.Gauge
 	reused     prometheus.Counter
 	turned     prometheus.Counter
+	held       prometheus.Counter
 	partitions prometheus.Gauge
 }
 
@@ -43,6 +44,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "postrider_delivery_sessions_reused_total", Help: "Messages that found an idle session."})),
 		turned: register(r, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_delivery_appointments_total", Help: "Jobs that come again later without an attempt: their destination was busy, or the ledger service did not say what became of older ones."})),
+		held: register(r, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postrider_delivery_held_total", Help: "Jobs moved to HELD because people wanted that."})),
 		partitions: register(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "postrider_delivery_partitions", Help: "Partitions that this worker serves."})),
 	}

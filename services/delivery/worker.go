@@ -50,6 +50,7 @@ type worker struct {
 	metrics  *metrics
 	member   *membership
 	slots    map[mail.Lane]chan struct{}
+	holdings *queue.Holdings // nil for none
 	close    func()
 }
 
@@ -107,6 +108,12 @@ func (w *worker) run(ctx context.Context, name string, ready func()) error {
 		return err
 	}
 	if err := w.followDomains(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	if w.holdings, err = w.bus.FollowHoldings(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	// The rota is followed until the last partition was handed over.
@@ -204,7 +211,11 @@ func (w *worker) handle(ctx context.Context, m queue.Message, t *tenure) error {
 	if unknown {
 		return w.setAside(ctx, m, job, memo.doubt)
 	}
-	return w.serveJob(ctx, m, renumber(job, ends), rcpts, memo.doubt)
+	job = renumber(job, ends)
+	if why := w.holdings.Of(job); why != nil {
+		return w.hold(ctx, m, job, rcpts, memo.doubt, why)
+	}
+	return w.serveJob(ctx, m, job, rcpts, memo.doubt)
 }
 
 // serveJob brings a job to those who wait for it, when its turn comes.
@@ -324,10 +335,7 @@ func (w *worker) turnAway(ctx context.Context, m queue.Message, job *event.Job, 
 func (w *worker) setAside(ctx context.Context, m queue.Message, job *event.Job, doubt bool) error {
 	later := *job
 	if doubt {
-		later.Doubt = nil
-		for _, r := range job.Env.Recipients {
-			later.Doubt = append(later.Doubt, r.Address)
-		}
+		later.Doubt = event.ForwardPaths(job.Env.Recipients)
 	}
 	return w.appoint(ctx, m, &later, time.Now().Add(booksPause+rand.N(booksPause)))
 }

@@ -112,7 +112,7 @@ func TestLimitOfUnregistered(t *testing.T) {
 	c := r.begin(campus, "a@campus.test", "b@campus.test")
 	got := c.say("RCPT TO:<c@campus.test>", "451 4.7.1 ")
 	c.queued(c.data(message))
-	if !strings.Contains(got, "Over the hourly limit: 127.0.0.1.") {
+	if !strings.Contains(got, "Over the hourly limit: 127.0.0.1. Bulk mail goes through the list service.") {
 		t.Errorf("reply %q", got)
 	}
 	c.say("MAIL FROM:<prn@campus.test>", "250")

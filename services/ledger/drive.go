@@ -76,7 +76,7 @@ func admittedTo(f *fact, a *event.Accepted, ref event.ContentRef, rcpts []openRe
 	e := event.Admitted{
 		Schema: event.Schema, QueueID: f.queueID, AcceptedAt: a.At, Class: f.class, Env: a.Env,
 		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
-		Device: f.device, Owner: f.owner, ReportOf: a.ReportOf, PHI: a.PHI || f.phi,
+		Device: f.device, Owner: f.owner, ReportOf: a.ReportOf, PHI: a.PHI || f.phi, Origin: a.Origin(),
 	}
 	e.Env.Recipients = slices.DeleteFunc(slices.Clone(a.Env.Recipients), func(r mail.Recipient) bool {
 		return !slices.ContainsFunc(rcpts, func(o openRecipient) bool { return o.address == r.Address.String() })
@@ -93,7 +93,8 @@ func (d *driver) hold(ctx context.Context, f *fact, rcpts []openRecipient) error
 	}
 	h := &event.Held{At: a.At, Message: admittedTo(f, a, ref, rcpts)}
 	h.Rule, h.Reason, _ = strings.Cut(rcpts[0].decided.reason, ": ")
-	h.Message.First = len(a.Env.Recipients)
+	// What was admitted when it was released before has the numbers up to there.
+	h.Message.First = 2 * len(a.Env.Recipients)
 	return d.bus.HoldAgain(ctx, h)
 }
 

@@ -30,13 +30,16 @@ var admittedLanes = [...]mail.Lane{mail.LaneAlert, mail.LaneNormal}
 //
 // The streams are read from upstream to downstream. Every stage stores what
 // follows from an event before it lets go of the event, so that whoever moves
-// while the listing is made is met at least once.
+// while the listing is made is met at least once; for what moves from DELIVER
+// to HELD, see listHeldSince.
 type listing struct {
 	conn               *sql.Conn
 	pair, mail, stored *sql.Stmt
 	unreadable         int
 	// ends are the last sequences of MAIL when they were listed.
 	ends map[string]uint64
+	// heldUpTo is the last sequence of HELD when it was listed first.
+	heldUpTo uint64
 }
 
 func (x *index) newListing(ctx context.Context) (_ *listing, err error) {
@@ -87,7 +90,7 @@ func (li *listing) fill(ctx context.Context, bus *queue.Bus) error {
 	if _, err := li.conn.ExecContext(ctx, "BEGIN"); err != nil {
 		return fmt.Errorf("make listing: %w", err)
 	}
-	err := errors.Join(li.listMail(ctx, bus), li.listHeld(ctx, bus), li.listAdmitted(ctx, bus), li.listDeliver(ctx, bus), li.listReport(ctx, bus))
+	err := errors.Join(li.listMail(ctx, bus), li.listHeld(ctx, bus), li.listAdmitted(ctx, bus), li.listDeliver(ctx, bus), li.listHeldSince(ctx, bus), li.listReport(ctx, bus))
 	if err != nil {
 		li.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 		return err
@@ -116,14 +119,40 @@ func (li *listing) listMail(ctx context.Context, bus *queue.Bus) error {
 	return nil
 }
 
-func (li *listing) listHeld(ctx context.Context, bus *queue.Bus) error {
-	return bus.ListHeld(ctx, func(h queue.HeldEntry, err error) error {
-		if err != nil {
-			li.unreadable++
+func (li *listing) listHeld(ctx context.Context, bus *queue.Bus) (err error) {
+	s, err := bus.JS.Stream(ctx, queue.StreamHeld)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", queue.StreamHeld, err)
+	}
+	li.heldUpTo = s.CachedInfo().State.LastSeq
+	return bus.List(ctx, queue.StreamHeld, queue.HeldSubjects, 0, func(m *jetstream.RawStreamMsg) error { return li.addHeld(ctx, m) })
+}
+
+func (li *listing) addHeld(ctx context.Context, m *jetstream.RawStreamMsg) error {
+	h, err := event.Decode[event.Held](m.Data)
+	if err != nil {
+		li.unreadable++
+		return nil
+	}
+	return li.addRecipients(ctx, h.Message.QueueID, h.Message.Owner, h.Message.Env.Recipients)
+}
+
+// listHeldSince lists what came to HELD since it was listed: jobs that are held go
+// there from DELIVER, against the stream. Where somebody decided meanwhile, one
+// of them may be in DELIVER again.
+func (li *listing) listHeldSince(ctx context.Context, bus *queue.Bus) error {
+	decided := false
+	err := bus.List(ctx, queue.StreamHeld, "", li.heldUpTo+1, func(m *jetstream.RawStreamMsg) error {
+		if !strings.HasPrefix(m.Subject, "held.") {
+			decided = true
 			return nil
 		}
-		return li.addRecipients(ctx, h.Message.QueueID, h.Message.Owner, h.Message.Env.Recipients)
+		return li.addHeld(ctx, m)
 	})
+	if err == nil && decided {
+		err = li.listDeliver(ctx, bus)
+	}
+	return err
 }
 
 func (li *listing) listAdmitted(ctx context.Context, bus *queue.Bus) error {

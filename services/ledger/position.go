@@ -35,6 +35,11 @@ func (l *Ledger) positions(ctx context.Context, m *message, open []*recipient) (
 	if err := s.inDeliver(ctx, destinations); err != nil {
 		return nil, fmt.Errorf("search DELIVER: %w", err)
 	}
+	if s.missing() { // a job may have been held meanwhile
+		if err := s.inHeld(ctx); err != nil {
+			return nil, fmt.Errorf("search HELD: %w", err)
+		}
+	}
 	if err := s.inReport(ctx); err != nil {
 		return nil, fmt.Errorf("search REPORT: %w", err)
 	}
@@ -89,18 +94,13 @@ func (s *search) inMail(ctx context.Context, content event.ContentRef) error {
 }
 
 func (s *search) inHeld(ctx context.Context) error {
-	h, err := s.bus.HeldOf(ctx, s.id)
-	if errors.Is(err, queue.ErrNotHeld) {
+	return s.bus.HeldPartsOf(ctx, s.id, func(h *queue.HeldEntry) error {
+		p := books.Position{Place: books.PlaceHeld, Rule: h.Rule, Reason: h.Reason, Decision: h.Decision}
+		for i := range h.Message.Env.Recipients {
+			s.found(h.Message.Env.Recipients[i].Address.String(), p)
+		}
 		return nil
-	}
-	if err != nil {
-		return err
-	}
-	p := books.Position{Place: books.PlaceHeld, Rule: h.Rule, Reason: h.Reason, Decision: h.Decision}
-	for i := range h.Message.Env.Recipients {
-		s.found(h.Message.Env.Recipients[i].Address.String(), p)
-	}
-	return nil
+	})
 }
 
 func (s *search) inAdmitted(ctx context.Context) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/queue"
@@ -12,8 +11,8 @@ import (
 	"github.com/postrider/postrider/shared/smtp"
 )
 
-// A message that is held stays in HELD until a person, or another part of the
-// relay, decides about it (queue.Decide). Policy carries that out: what follows
+// What is held stays in HELD until a person, or for what a limit holds its turn
+// (turns.go), decides about it (queue.Decide). Policy carries that out: what follows
 // is stored, then the message is taken from HELD, then the decision is
 // acknowledged. Whatever is cut short is done again, and does no harm then.
 
@@ -24,6 +23,9 @@ func (p *Policy) hold(ctx context.Context, a *event.Accepted, e *event.Admitted)
 		return nil
 	}
 	h := &event.Held{At: a.At, Rule: e.Hold.Rule, Reason: e.Hold.Reason, Message: *e}
+	if h.Rule == ruleLimit {
+		h.Pace = p.pace(e.Device, len(e.Hold.Recipients))
+	}
 	h.Message.Env.Recipients, h.Message.Hold, h.Message.Refused = e.Hold.Recipients, nil, nil
 	h.Message.First = len(a.Env.Recipients)
 	r := event.Record{At: a.At, Stage: event.StagePolicy, Outcome: event.Kept, QueueID: a.QueueID, Recipients: recipientsOf(h), Reason: because(h)}
@@ -61,7 +63,7 @@ func (p *Policy) HandleDecision(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
-	h, err := p.bus.HeldOf(ctx, d.QueueID)
+	h, err := p.bus.HeldPart(ctx, d.QueueID, d.Part)
 	if errors.Is(err, queue.ErrNotHeld) {
 		return nil // carried out before
 	}
@@ -75,9 +77,11 @@ func (p *Policy) HandleDecision(ctx context.Context, m queue.Message) error {
 	case d.Verb == event.Release:
 		err = p.release(ctx, h, d)
 	case d.Verb == event.Bounce:
-		err = p.bounce(ctx, h, d)
+		err = p.bounce(ctx, h, d, event.KindFailed, reviewed)
+	case d.Verb == event.Expire:
+		err = p.bounce(ctx, h, d, event.KindExpired, outOfTime)
 	case d.Verb == event.Drop && d.Final:
-		err = p.bus.Record(ctx, "held", decided(event.Removed, h, d))
+		err = p.bus.Record(ctx, "held/"+d.Part, decided(event.Removed, h, d))
 	default:
 		return nil // it can be undone still, or was
 	}
@@ -103,74 +107,57 @@ func decided(o event.Outcome, h *queue.HeldEntry, d *event.Decision) event.Recor
 // ruleReleased is the rule of what a person admits.
 const ruleReleased = "released"
 
-// release admits a message. The record comes first, as that of a drive does.
+// release admits a message, or brings a job back to delivery. The record comes
+// first, as that of a drive does.
 func (p *Policy) release(ctx context.Context, h *queue.HeldEntry, d *event.Decision) error {
-	if err := p.bus.Record(ctx, "held", decided(event.Released, h, d)); err != nil {
+	if err := p.bus.Record(ctx, "held/"+d.Part, decided(event.Released, h, d)); err != nil {
+		return err
+	}
+	// The id has the place in HELD: what is held again is released again.
+	id := fmt.Sprintf("%s/%s/%s/%d", d.QueueID, ruleReleased, d.Part, h.Seq)
+	if h.Job != nil {
+		j := *h.Job
+		j.Held++
+		j.Released = d.At
+		_, err := p.bus.Publish(ctx, queue.ReadySubject(j.Class.Lane(), queue.PartitionOf(j.Destination)), id, event.Encode(&j))
 		return err
 	}
 	e := h.Message
 	e.Rule = ruleReleased
+	if d.Actor != actorPolicy { // what has its turn is held where people want that
+		e.Released = d.At
+	}
 	subject := queue.AdmittedSubject(e.Class.Lane(), queue.ShardOf(e.QueueID))
-	_, err := p.bus.Publish(ctx, subject, string(e.QueueID)+"/"+ruleReleased, event.Encode(&e))
+	_, err := p.bus.Publish(ctx, subject, id, event.Encode(&e))
 	return err
 }
 
 // reviewed is the reply that the report of a bounced message shows: why is for
-// us.
-var reviewed = smtp.Reply{Code: 550, Enhanced: "7.0", Text: "Not accepted after review by the postmaster."}
+// us. outOfTime is that of one that waited until its time was over.
+var (
+	reviewed  = smtp.Reply{Code: 550, Enhanced: "7.0", Text: "Not accepted after review by the postmaster."}
+	outOfTime = smtp.Reply{Code: 550, Enhanced: "4.7", Text: "Waited in vain for its turn: the sender was over its hourly limit for too long."}
+)
 
 // bounce asks for a report to the sender.
-func (p *Policy) bounce(ctx context.Context, h *queue.HeldEntry, d *event.Decision) error {
+func (p *Policy) bounce(ctx context.Context, h *queue.HeldEntry, d *event.Decision, kind event.FailureKind, why smtp.Reply) error {
 	r := decided(event.Failed, h, d)
 	r.Job = string(d.QueueID) + "-held"
-	for i := range r.Recipients {
-		r.Recipients[i].Reply = reviewed
+	if h.Job != nil {
+		r.Job, r.Drive = h.Part()+"-held", h.Job.Drive
 	}
-	if err := p.bus.Record(ctx, "held", r); err != nil {
+	for i := range r.Recipients {
+		r.Recipients[i].Reply = why
+	}
+	if err := p.bus.Record(ctx, "held/"+d.Part, r); err != nil {
 		return err
 	}
 	e := &h.Message
 	f := event.Failure{
-		Schema: event.Schema, Kind: event.KindFailed, ID: event.AttemptID(r.Job, r.Attempt, r.Drive), QueueID: d.QueueID,
+		Schema: event.Schema, Kind: kind, ID: event.AttemptID(r.Job, r.Attempt, r.Drive), QueueID: d.QueueID,
 		AcceptedAt: e.AcceptedAt, At: d.At, Env: e.Env, MessageID: e.MessageID, Content: e.Content,
 		Recipients: r.Recipients, Device: e.Device, Owner: e.Owner, Report: e.ReportOf, PHI: e.PHI,
 	}
 	_, err := p.bus.Publish(ctx, queue.ReportSubject(f.Kind), f.ID, event.Encode(&f))
 	return err
-}
-
-// dropPeriod is how often drops are looked for that can no longer be undone.
-const dropPeriod = 15 * time.Second
-
-// finalizeDrops makes drops final until ctx ends. That is a decision of its own:
-// of it and an undo at the same time, one is.
-func (p *Policy) finalizeDrops(ctx context.Context) {
-	tick := time.NewTicker(dropPeriod)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		if err := p.finalize(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			p.bus.Log.Warn().Err(err).Msg("cannot finish drops, will try again")
-		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
-	}
-}
-
-// finalize makes the drops final that were decided event.UndoFor before now.
-func (p *Policy) finalize(ctx context.Context, now time.Time) error {
-	return p.bus.ListHeld(ctx, func(h queue.HeldEntry, err error) error {
-		d := h.Decision
-		if err != nil || d == nil || d.Verb != event.Drop || d.Final || now.Sub(d.At) < event.UndoFor {
-			return nil
-		}
-		final := *d
-		final.Final = true
-		err = p.bus.Decide(ctx, final)
-		if errors.Is(err, queue.ErrDecided) || errors.Is(err, queue.ErrNotHeld) {
-			return nil
-		}
-		return err
-	})
 }

@@ -47,7 +47,7 @@ func (r *rig) decide(h *queue.HeldEntry, verb event.Verb, final bool) queue.Mess
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	m, err := s.GetLastMsgForSubject(r.t.Context(), queue.DecisionSubject(id))
+	m, err := s.GetLastMsgForSubject(r.t.Context(), queue.DecisionSubject(id, ""))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -174,13 +174,14 @@ func TestDrop(t *testing.T) {
 		t.Fatal("dropped although that was undone")
 	}
 	r.decide(h, event.Drop, false)
-	if err := r.finalize(t.Context(), time.Now().Add(event.UndoFor/2)); err != nil {
+	w := r.turns()
+	if err := w.round(t.Context(), time.Now().Add(event.UndoFor/2)); err != nil {
 		t.Fatal(err)
 	}
 	if e, err := r.bus.HeldOf(t.Context(), h.Message.QueueID); err != nil || e.Decision.Final {
 		t.Fatalf("final too early: %+v, %v", e, err)
 	}
-	if err := r.finalize(t.Context(), time.Now().Add(event.UndoFor+time.Minute)); err != nil {
+	if err := w.round(t.Context(), time.Now().Add(event.UndoFor+time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.bus.Decide(t.Context(), event.Decision{QueueID: h.Message.QueueID, Verb: event.Undo, Actor: "anna"}); !errors.Is(err, queue.ErrDecided) {

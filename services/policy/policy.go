@@ -1,10 +1,12 @@
 // Package policy decides again, with authority, what ingress let in.
 //
 // Consumes MAIL (durable "policy" on every shard), and the decisions in HELD
-// (durable "policy"). Produces ADMITTED for the recipients it admits, the
+// (durable "policy"); the buckets "holds" and "budgets". Produces ADMITTED for the recipients it admits, the
 // ledger's accepted record with facts, registry revision and verdict, REPORT for
 // recipients it refuses after all, and HELD with the ledger's held record for
-// those it holds (held.go).
+// those it holds (held.go); DELIVER for jobs that people held and released.
+// What the hourly limits of a device hold has its turn by itself (turns.go): of
+// several instances one leads.
 //
 // Guarantees: the accepted record is stored before MAIL is acknowledged, so
 // that every message in MAIL is in the books or still to be read. Running
@@ -19,10 +21,17 @@
 // What ingress admitted by a newer registry than is known here waits for it, a
 // minute at most. A decision that must wait waits an hour at most: the facts are
 // recorded and will not change, and ingress admitted the mail under them. What
-// content scanning (package scan) could not look into by then is held.
+// content scanning (package scan) could not look into by then is held. Mail of a
+// sender whom people contained before it was decided is held, and not refused.
+// What a limit holds for longer than its lifetime goes back with a report (5.4.7);
+// what people hold waits for them for ever.
 //
 // Limits: some 4,000 messages may wait to be decided; with more, all mail waits
-// with them. So it is with scan.when_down: later, and a scanner that is down.
+// with them. So it is with scan.when_down: later, and a scanner that is down. The
+// leader remembers each message that a limit holds, in some 100 octets. A message
+// with more recipients than its device may send in an hour passes all the same,
+// as all of one hour's. A host or an identity that is no device is told to come
+// again (451) where it is over a limit: nothing of it is held.
 package policy
 
 import (
@@ -67,6 +76,10 @@ func Run(ctx context.Context, env *service.Env) error {
 	}
 	p := &Policy{bus: env.Bus, rules: env.Config.Rules(), registry: reg.Snapshot, metrics: newMetrics(env.Metrics), scanners: scanners}
 	group, ctx := errgroup.WithContext(ctx)
+	w, err := openTurns(ctx, p, env)
+	if err != nil {
+		return err
+	}
 	jobs, stop, err := openJobs(env, reg)
 	if err != nil {
 		return err
@@ -79,7 +92,8 @@ func Run(ctx context.Context, env *service.Env) error {
 			}
 			begun := service.Last(queue.Shards+1, env.Ready)
 			group.Go(func() error { return p.carryOutDecisions(ctx, begun) })
-			group.Go(func() error { return p.bus.Lead(ctx, "held", env.Instance, p.finalizeDrops) })
+			group.Go(func() error { w.budgets.Run(ctx); return nil })
+			group.Go(func() error { return p.bus.Lead(ctx, "held", env.Instance, w.watch) })
 			for shard := range queue.Shards {
 				group.Go(func() error {
 					return env.Bus.Work(ctx, queue.Source{
@@ -98,7 +112,8 @@ type Policy struct {
 	rules    *authz.Rules
 	registry func() *registry.Snapshot
 	metrics  *metrics
-	scanners *scan.Scanners // nil for none
+	scanners *scan.Scanners  // nil for none
+	holdings *queue.Holdings // nil for none
 }
 
 // Handle decides about one message of MAIL.
@@ -115,7 +130,7 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	}
 	if m.Delivered > 1 {
 		// To hold it is the last thing that a run does.
-		if was, err := p.bus.WasHeld(ctx, a.QueueID); err != nil || was {
+		if was, err := p.bus.WasHeld(ctx, a.QueueID, ""); err != nil || was {
 			return err
 		}
 	}
@@ -160,6 +175,10 @@ const patience = time.Hour
 // tell.
 func (p *Policy) decide(ctx context.Context, a *event.Accepted, ref event.ContentRef) (decision, error) {
 	d := decide(p.rules, p.registry(), a)
+	if why := p.holdings.OfMessage(&event.Admitted{Device: a.Device, Origin: a.Origin(), AcceptedAt: a.At, ReportOf: a.ReportOf}); why != nil {
+		d.contain(why, a)
+		return d, nil
+	}
 	over := time.Since(a.At) >= patience
 	if p.scanners != nil && a.ReportOf == "" && len(d.refused) < len(a.Env.Recipients) && (over || len(d.later) == 0) {
 		f, err := p.scanners.Scan(ctx, a, func(ctx context.Context) (io.ReadCloser, error) { return p.bus.Open(ctx, a.QueueID, ref) })
@@ -251,7 +270,7 @@ func admitted(a *event.Accepted, ref event.ContentRef, d decision) *event.Admitt
 		Schema: event.Schema, QueueID: a.QueueID, AcceptedAt: a.At, Class: d.verdict.Class, Env: a.Env,
 		MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: ref,
 		Device: d.device, Owner: d.owner, ReportOf: a.ReportOf,
-		Refused: d.refused, Rule: d.verdict.Rule, Prepend: d.fields, PHI: d.phi,
+		Refused: d.refused, Rule: d.verdict.Rule, Prepend: d.fields, PHI: d.phi, Origin: a.Origin(),
 	}
 	e.Env.Recipients = d.admitted
 	if len(d.held) > 0 {
@@ -294,6 +313,14 @@ func (d *decision) endure(f *authz.Facts) {
 		d.admitted = append(d.admitted, d.later...)
 	}
 	d.later = nil
+}
+
+// contain holds all of a message whose sender was stopped after it was accepted:
+// nobody refuses it for that.
+func (d *decision) contain(why *event.Holding, a *event.Accepted) {
+	d.holding = authz.Verdict{Outcome: authz.Hold, Rule: why.Rule, Reason: why.Why(), Device: a.Device, Owner: a.Owner, Class: a.Class}
+	d.verdict, d.device, d.owner = d.holding, a.Device, a.Owner
+	d.admitted, d.later, d.refused, d.held = nil, nil, nil, a.Env.Recipients
 }
 
 // ruleContent is the rule that asks what scanning says.

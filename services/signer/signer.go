@@ -161,7 +161,7 @@ func jobs(a *event.Admitted, prepend string) []event.Job {
 				Schema: event.Schema, ID: string(a.QueueID) + "-" + strconv.Itoa(a.First+at), QueueID: a.QueueID,
 				AcceptedAt: a.AcceptedAt, Class: a.Class, Destination: destination, Env: env,
 				MessageID: a.MessageID, SubmissionID: a.SubmissionID, Content: a.Content, Prepend: prepend,
-				Device: a.Device, Owner: a.Owner, Report: a.ReportOf, PHI: a.PHI, Drive: a.Drive,
+				Device: a.Device, Owner: a.Owner, Report: a.ReportOf, PHI: a.PHI, Drive: a.Drive, Origin: a.Origin, Released: a.Released,
 			})
 		}
 		out[at].Env.Recipients = append(out[at].Env.Recipients, rcpt)

@@ -68,7 +68,7 @@ func (d *decision) limit() (Verdict, bool) {
 	if who == "" {
 		who = show(d.facts.Address)
 	}
-	return later(smtp.Reply{Code: 451, Enhanced: "7.1", Text: "Over the hourly limit: " + own(who) + "."}, "over "+over)
+	return later(smtp.Reply{Code: 451, Enhanced: "7.1", Text: "Over the hourly limit: " + own(who) + ". Bulk mail goes through the list service."}, "over "+over)
 }
 
 // fcrdns wants the registered name of a device known by its address (P22, P23):

@@ -64,6 +64,11 @@ type Accepted struct {
 	PHI bool `json:"phi,omitempty"`
 }
 
+// Origin is where it came from.
+func (a *Accepted) Origin() Origin {
+	return Origin{Address: a.Facts.Address, Identity: a.Facts.Identity, Revision: a.Revision}
+}
+
 // Ref is where the content lies of a message that was stored there.
 func (a *Accepted) Ref(stream string, seq uint64) ContentRef {
 	ref := ContentRef{Stream: stream, Seq: seq, Size: a.Size}
@@ -104,6 +109,10 @@ type Admitted struct {
 	// Prepend are complete header fields with CRLF that go before the content,
 	// after the signatures.
 	Prepend string `json:"prepend,omitempty"`
+	Origin  Origin `json:"origin,omitzero"`
+	// Released is when a person last let it go; holdings from before do not
+	// concern it.
+	Released time.Time `json:"released,omitzero"`
 	// First is the number of the first job: what is admitted later has other
 	// jobs than what was admitted before.
 	First int `json:"first,omitempty"`
@@ -132,7 +141,14 @@ type Job struct {
 	Owner   string       `json:"owner,omitempty"`
 	Report  mail.QueueID `json:"report_of,omitempty"`
 	// PHI is as in Accepted.
-	PHI bool `json:"phi,omitempty"`
+	PHI    bool   `json:"phi,omitempty"`
+	Origin Origin `json:"origin,omitzero"`
+	// Released is as in Admitted. Held counts how often the job was released
+	// from being held, so that each time has a name of its own.
+	Released time.Time `json:"released,omitzero"`
+	Held     int       `json:"held,omitempty"`
+	// Hold wants this job held, whatever else does.
+	Hold *Holding `json:"hold,omitempty"`
 	// Attempt counts the attempts made so far.
 	Attempt int `json:"attempt"`
 	Drive   int `json:"drive,omitempty"`
@@ -230,6 +246,7 @@ func (e *Record) schema() int   { return e.Schema }
 func (e *Refusal) schema() int  { return e.Schema }
 func (e *Held) schema() int     { return e.Schema }
 func (e *Decision) schema() int { return e.Schema }
+func (e *Holding) schema() int  { return e.Schema }
 
 // ForwardPaths are the addresses of the recipients.
 func ForwardPaths(rcpts []mail.Recipient) []smtp.ForwardPath {

@@ -37,6 +37,7 @@ const (
 )
 
 var (
+	from  = Origin{Address: netip.MustParseAddr("10.2.3.4"), Identity: "app", Revision: 9}
 	at    = time.Date(2026, 11, 21, 9, 0, 0, 123456789, time.UTC)
 	env   = mail.Envelope{ReversePath: reverse("prn@campus.test"), Body8Bit: true, Recipients: []mail.Recipient{{Address: forward(`"odd name"@[192.0.2.9]`), Original: "odd"}, {Address: forward("größe@inet.test")}}}
 	to    = forward("größe@inet.test")
@@ -68,17 +69,22 @@ func events() map[string]any {
 		"admitted": &Admitted{
 			Schema: 1, QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Env: env, MessageID: "<1@prn.campus.test>", SubmissionID: "job-7", Content: content,
 			Device: "prn.campus.test", Owner: "chem", ReportOf: origin, Refused: []RecipientRecord{recipient}, Rule: "registered", Drive: 2, PHI: true,
-			Hold: &Hold{Recipients: env.Recipients, Rule: "content", Reason: "scanned: rspamd: reject"}, Prepend: "X-Spam: Yes\r\n", First: 3,
+			Hold: &Hold{Recipients: env.Recipients, Rule: "content", Reason: "scanned: rspamd: reject"}, Prepend: "X-Spam: Yes\r\n", First: 3, Origin: from, Released: at,
 		},
 		"held": &Held{
 			Schema: 1, At: at, Rule: "content", Reason: "scanned: rspamd: reject",
-			Message: Admitted{Schema: 1, QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Env: env, Content: content, First: 3},
+			Message: Admitted{Schema: 1, QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Env: env, Content: content, First: 3}, Pace: time.Minute,
+			Job: &Job{Schema: 1, ID: string(id) + "-0", QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Destination: "inet.test", Env: env, Content: content, Held: 2},
 		},
-		"decision": &Decision{Schema: 1, QueueID: id, Verb: Drop, At: at, Actor: "anna", Reason: "ticket 7", Final: true},
+		"holding": &Holding{
+			Schema: 1, At: at, Rule: RuleContain, By: "anna", Reason: "ticket 7", Jobs: []string{string(id) + "-0"}, Device: "prn.campus.test",
+			Address: netip.MustParsePrefix("10.2.3.0/24"), Credential: "app", Revision: 9,
+		},
+		"decision": &Decision{Schema: 1, QueueID: id, Part: string(id) + "-0~1+2", Verb: Drop, At: at, Actor: "anna", Reason: "ticket 7", Final: true},
 		"job": &Job{
 			Schema: 1, ID: string(id) + "-0", QueueID: id, AcceptedAt: at, Class: mail.ClassScan, Destination: "inet.test", Env: env, MessageID: "<1@prn.campus.test>",
 			SubmissionID: "job-7", Content: content, Prepend: "DKIM-Signature: v=1\r\n", Device: "prn.campus.test", Owner: "chem", Report: origin, Attempt: 3, Drive: 2,
-			LastReply: "450 4.7.1 later", Diagnosed: []RecipientRecord{recipient}, Doubt: []smtp.ForwardPath{to}, PHI: true,
+			LastReply: "450 4.7.1 later", Diagnosed: []RecipientRecord{recipient}, Doubt: []smtp.ForwardPath{to}, PHI: true, Origin: from, Released: at, Held: 1, Hold: &Holding{Schema: 1, At: at, Rule: RuleHold, By: "anna"},
 		},
 		"failure": &Failure{
 			Schema: 1, Kind: KindExpired, ID: string(id) + "-0/3", QueueID: id, AcceptedAt: at, At: at.Add(time.Hour), Env: env, MessageID: "<1@prn.campus.test>",
@@ -119,6 +125,8 @@ func decode(want any, data []byte) (any, error) {
 		return Decode[Held](data)
 	case *Decision:
 		return Decode[Decision](data)
+	case *Holding:
+		return Decode[Holding](data)
 	}
 	panic("not an event")
 }
@@ -165,7 +173,7 @@ func TestGolden(t *testing.T) {
 // Every field of the full events is set: a new one must enter the golden files.
 func TestGoldenIsComplete(t *testing.T) {
 	full := events()
-	for _, name := range []string{"accepted", "admitted", "job", "failure", "refusal", "held", "decision"} {
+	for _, name := range []string{"accepted", "admitted", "job", "failure", "refusal", "held", "decision", "holding"} {
 		v := reflect.ValueOf(full[name]).Elem()
 		for i := range v.NumField() {
 			if v.Field(i).IsZero() {

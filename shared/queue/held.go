@@ -14,7 +14,8 @@ import (
 	"github.com/postrider/postrider/shared/mail"
 )
 
-// Mail that is held waits in HELD, one message on HeldSubject. Who decides about
+// Mail that is held waits in HELD, one message on HeldSubject: a message of the
+// relay for some of its recipients, or one of its jobs. Who decides about
 // it writes that on DecisionSubject: of several who do at once, one does. Policy
 // carries decisions out, and then takes the message from HELD; the decision stays
 // for decisionTTL, so that who tries to hold it again finds that it was decided.
@@ -41,8 +42,7 @@ type HeldEntry struct {
 // Hold stores a message in HELD, and returns when it is on stable storage. One
 // that is held already, or was decided about, stays as it is.
 func (b *Bus) Hold(ctx context.Context, h *event.Held) error {
-	id := h.Message.QueueID
-	switch was, err := b.WasHeld(ctx, id); {
+	switch was, err := b.WasHeld(ctx, h.Message.QueueID, h.Part()); {
 	case err != nil:
 		return err
 	case was:
@@ -56,7 +56,7 @@ func (b *Bus) Hold(ctx context.Context, h *event.Held) error {
 func (b *Bus) HoldAgain(ctx context.Context, h *event.Held) error {
 	s, err := b.stream(ctx, StreamHeld)
 	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSubject(DecisionSubject(h.Message.QueueID)))
+		err = s.Purge(ctx, jetstream.WithPurgeSubject(DecisionSubject(h.Message.QueueID, h.Part())))
 	}
 	if err != nil {
 		return fmt.Errorf("hold %s again: %w", h.Message.QueueID, err)
@@ -66,7 +66,7 @@ func (b *Bus) HoldAgain(ctx context.Context, h *event.Held) error {
 
 func (b *Bus) hold(ctx context.Context, h *event.Held) error {
 	h.Schema, h.Message.Schema = event.Schema, event.Schema
-	subject := HeldSubject(h.Message.QueueID)
+	subject := HeldSubject(h.Message.QueueID, h.Part())
 	// An id of its own: the server would take what HELD lost for what it has.
 	_, err := b.Publish(ctx, subject, subject+"/"+strconv.FormatInt(time.Now().UnixNano(), 36), event.Encode(h), jetstream.WithExpectLastSequenceForSubject(0, subject))
 	if err != nil && !Overtaken(err) {
@@ -75,12 +75,13 @@ func (b *Bus) hold(ctx context.Context, h *event.Held) error {
 	return nil
 }
 
-// WasHeld reports a message that is held, or was until somebody decided.
-func (b *Bus) WasHeld(ctx context.Context, id mail.QueueID) (bool, error) {
-	_, err := b.HeldOf(ctx, id)
+// WasHeld reports a part of a message that is held, or was until somebody
+// decided.
+func (b *Bus) WasHeld(ctx context.Context, id mail.QueueID, part string) (bool, error) {
+	_, err := b.HeldPart(ctx, id, part)
 	if errors.Is(err, ErrNotHeld) {
 		var d *event.Decision
-		d, _, err = b.decisionOf(ctx, id)
+		d, _, err = b.decisionOf(ctx, id, part)
 		return d != nil, err
 	}
 	return err == nil, err
@@ -88,7 +89,12 @@ func (b *Bus) WasHeld(ctx context.Context, id mail.QueueID) (bool, error) {
 
 // HeldOf is a held message; ErrNotHeld says that it is none.
 func (b *Bus) HeldOf(ctx context.Context, id mail.QueueID) (*HeldEntry, error) {
-	h, seq, err := last(ctx, b, HeldSubject(id), event.Decode[event.Held])
+	return b.HeldPart(ctx, id, "")
+}
+
+// HeldPart is a part of a message that is held; ErrNotHeld says that it is not.
+func (b *Bus) HeldPart(ctx context.Context, id mail.QueueID, part string) (*HeldEntry, error) {
+	h, seq, err := last(ctx, b, HeldSubject(id, part), event.Decode[event.Held])
 	if err == nil && h == nil {
 		err = fmt.Errorf("%s: %w", id, ErrNotHeld)
 	}
@@ -96,12 +102,27 @@ func (b *Bus) HeldOf(ctx context.Context, id mail.QueueID) (*HeldEntry, error) {
 		return nil, err
 	}
 	e := &HeldEntry{Held: *h, Seq: seq}
-	e.Decision, _, err = b.decisionOf(ctx, id)
+	e.Decision, _, err = b.decisionOf(ctx, id, part)
 	return e, err
 }
 
-func (b *Bus) decisionOf(ctx context.Context, id mail.QueueID) (*event.Decision, uint64, error) {
-	return last(ctx, b, DecisionSubject(id), event.Decode[event.Decision])
+// HeldPartsOf hands every part of a message that is held to each.
+func (b *Bus) HeldPartsOf(ctx context.Context, id mail.QueueID, each func(*HeldEntry) error) error {
+	return b.List(ctx, StreamHeld, HeldSubject(id, "*"), 0, func(m *jetstream.RawStreamMsg) error {
+		h, err := event.Decode[event.Held](m.Data)
+		if err != nil {
+			return nil
+		}
+		e := &HeldEntry{Held: *h, Seq: m.Sequence}
+		if e.Decision, _, err = b.decisionOf(ctx, id, h.Part()); err != nil {
+			return err
+		}
+		return each(e)
+	})
+}
+
+func (b *Bus) decisionOf(ctx context.Context, id mail.QueueID, part string) (*event.Decision, uint64, error) {
+	return last(ctx, b, DecisionSubject(id, part), event.Decode[event.Decision])
 }
 
 // last reads the last message of a subject of HELD; nil when there is none.
@@ -125,11 +146,11 @@ func last[E any](ctx context.Context, b *Bus, subject string, decode func([]byte
 // ErrNotHeld for a message that is not held, and ErrDecided when somebody was
 // faster. Deciding the same again is no error.
 func (b *Bus) Decide(ctx context.Context, d event.Decision) error {
-	h, err := b.HeldOf(ctx, d.QueueID)
+	h, err := b.HeldPart(ctx, d.QueueID, d.Part)
 	if err != nil {
 		return err
 	}
-	before, seq, err := b.decisionOf(ctx, d.QueueID)
+	before, seq, err := b.decisionOf(ctx, d.QueueID, d.Part)
 	switch {
 	case err != nil:
 		return err
@@ -147,11 +168,11 @@ func (b *Bus) Decide(ctx context.Context, d event.Decision) error {
 	if !d.At.After(h.At) {
 		d.At = h.At.Add(time.Nanosecond)
 	}
-	subject := DecisionSubject(d.QueueID)
+	subject := DecisionSubject(d.QueueID, d.Part)
 	_, err = b.Publish(ctx, subject, subject+"/"+strconv.FormatInt(time.Now().UnixNano(), 36), event.Encode(&d),
 		jetstream.WithExpectLastSequenceForSubject(seq, subject), jetstream.WithMsgTTL(decisionTTL))
 	if Overtaken(err) {
-		now, _, failed := b.decisionOf(ctx, d.QueueID)
+		now, _, failed := b.decisionOf(ctx, d.QueueID, d.Part)
 		if failed != nil || now != nil && now.Same(&d) {
 			return failed
 		}
@@ -182,40 +203,68 @@ func gone(err error) bool {
 	return errors.Is(err, jetstream.ErrMsgNotFound) || errors.As(err, &api) && (api.ErrorCode == 10057 || api.ErrorCode == jetstream.JSErrCodeMessageNotFound)
 }
 
-// ListHeld hands every held message to each, with what was decided about it. One
-// that cannot be read has nothing but its QueueID, and err says why.
+// ListHeld hands everything that is held to each, with what was decided about it.
+// What cannot be read has nothing but its QueueID, and err says why.
 func (b *Bus) ListHeld(ctx context.Context, each func(e HeldEntry, err error) error) error {
-	decided := map[mail.QueueID]*event.Decision{}
-	err := b.ListDecisions(ctx, func(d *event.Decision) error {
-		decided[d.QueueID] = d
+	decided := map[string]*event.Decision{}
+	err := b.ListDecisions(ctx, 0, func(d *event.Decision) error {
+		decided[HeldSubject(d.QueueID, d.Part)] = d
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return b.List(ctx, StreamHeld, "held.*", 0, func(m *jetstream.RawStreamMsg) error {
+	return b.List(ctx, StreamHeld, HeldSubjects, 0, func(m *jetstream.RawStreamMsg) error {
 		e := HeldEntry{Seq: m.Sequence}
 		h, err := event.Decode[event.Held](m.Data)
 		if err != nil {
-			e.Message.QueueID = mail.QueueID(strings.TrimPrefix(m.Subject, HeldSubject("")))
+			id, _, _ := strings.Cut(strings.TrimPrefix(m.Subject, "held."), ".")
+			e.Message.QueueID = mail.QueueID(id)
 			return each(e, err)
 		}
 		e.Held = *h
-		if d := decided[h.Message.QueueID]; d != nil && d.Verb != event.Undo {
+		if d := decided[m.Subject]; d != nil && d.Verb != event.Undo {
 			e.Decision = d
 		}
 		return each(e, nil)
 	})
 }
 
-// ListDecisions hands what was decided to each, what was carried out among it. What
-// cannot be read is passed over.
-func (b *Bus) ListDecisions(ctx context.Context, each func(*event.Decision) error) error {
-	return b.List(ctx, StreamHeld, DecisionSubjects, 0, func(m *jetstream.RawStreamMsg) error {
+// ListDecisions hands what was decided to each, what was carried out among it,
+// from a sequence of HELD on. What cannot be read is passed over.
+func (b *Bus) ListDecisions(ctx context.Context, from uint64, each func(*event.Decision) error) error {
+	return b.List(ctx, StreamHeld, DecisionSubjects, from, func(m *jetstream.RawStreamMsg) error {
 		d, err := event.Decode[event.Decision](m.Data)
 		if err != nil {
 			return nil
 		}
 		return each(d)
 	})
+}
+
+// HeldNews is what came to HELD: one of both, that which is held or what was
+// decided.
+type HeldNews struct {
+	Held     *event.Held
+	Decision *event.Decision
+}
+
+// ListHeldNews hands what came to HELD from a sequence on to each, in order, and
+// says where to go on. What cannot be read is passed over.
+func (b *Bus) ListHeldNews(ctx context.Context, from uint64, each func(HeldNews) error) (next uint64, err error) {
+	next = from
+	err = b.List(ctx, StreamHeld, "", from, func(m *jetstream.RawStreamMsg) error {
+		var news HeldNews
+		if strings.HasPrefix(m.Subject, "held.") {
+			news.Held, _ = event.Decode[event.Held](m.Data)
+		} else {
+			news.Decision, _ = event.Decode[event.Decision](m.Data)
+		}
+		if err := each(news); err != nil {
+			return err
+		}
+		next = m.Sequence + 1
+		return nil
+	})
+	return next, err
 }

@@ -65,6 +65,7 @@ const (
 	BucketSettings    = "settings"
 	BucketServed      = "served"
 	BucketBudgets     = "budgets"
+	BucketHolds       = "holds"
 	StreamHeld        = "HELD"
 )
 
@@ -105,14 +106,38 @@ func KeepSubject(id mail.QueueID) string { return "keep." + string(id) }
 // KeepChunkSubject is the subject of the chunks of a kept content.
 func KeepChunkSubject(id mail.QueueID) string { return "keep." + string(id) + ".body" }
 
-// HeldSubject is where a held message waits.
-func HeldSubject(id mail.QueueID) string { return "held." + string(id) }
+// HeldSubject is where a part of a message waits that is held; "" is the message
+// itself.
+func HeldSubject(id mail.QueueID, part string) string {
+	return "held." + string(id) + "." + heldToken(part)
+}
 
-// DecisionSubject is where what was decided about a held message is.
-func DecisionSubject(id mail.QueueID) string { return "held." + string(id) + ".decision" }
+// DecisionSubject is where what was decided about it is.
+func DecisionSubject(id mail.QueueID, part string) string {
+	return "decided." + string(id) + "." + heldToken(part)
+}
 
-// DecisionSubjects matches every DecisionSubject.
-const DecisionSubjects = "held.*.decision"
+// PartOf is the part that a HeldSubject or DecisionSubject names.
+func PartOf(subject string) string {
+	part := subject[strings.LastIndexByte(subject, '.')+1:]
+	if part == heldToken("") {
+		return ""
+	}
+	return part
+}
+
+func heldToken(part string) string {
+	if part == "" {
+		return "message"
+	}
+	return part
+}
+
+// HeldSubjects matches every HeldSubject, DecisionSubjects every DecisionSubject.
+const (
+	HeldSubjects     = "held.*.*"
+	DecisionSubjects = "decided.*.*"
+)
 
 // AdmittedSubject is where policy publishes.
 func AdmittedSubject(lane mail.Lane, shard int) string {
@@ -167,7 +192,7 @@ func streams(replicas int, ledgerAge time.Duration) []jetstream.StreamConfig {
 	}
 	add(jetstream.StreamConfig{Name: StreamKeep, Subjects: []string{"keep.*", "keep.*.body"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "content of the long-deferred (truth)"})
-	add(jetstream.StreamConfig{Name: StreamHeld, Subjects: []string{"held.*", DecisionSubjects}, MaxMsgsPerSubject: 1, AllowMsgTTL: true,
+	add(jetstream.StreamConfig{Name: StreamHeld, Subjects: []string{HeldSubjects, DecisionSubjects}, MaxMsgsPerSubject: 1, AllowMsgTTL: true,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "what is held, and what was decided about it (truth)"})
 	add(jetstream.StreamConfig{Name: StreamAdmitted, Subjects: []string{"admitted.*.*"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Description: "admitted by policy (derived)"})
@@ -214,6 +239,7 @@ func ensureBuckets(ctx context.Context, js jetstream.JetStream, replicas int) er
 		{Bucket: BucketWorkers, TTL: WorkerTTL, Replicas: replicas, Description: "delivery workers alive, and leases"},
 		{Bucket: BucketSettings, Replicas: replicas, Description: "marks and switches of the relay (truth)"},
 		{Bucket: BucketServed, Replicas: replicas, Description: "who serves which partition (derived)"},
+		{Bucket: BucketHolds, TTL: holdingTTL, Replicas: replicas, Description: "what is to be held before it is delivered (truth)"},
 		{Bucket: BucketBudgets, TTL: 2 * time.Hour, Replicas: replicas, Description: "limits per hour, and leases of them (bounded)"},
 	} {
 		if _, err := js.KeyValue(ctx, b.Bucket); err == nil {

@@ -26,19 +26,21 @@ import (
 type clock struct {
 	*lifecycle.Lifecycle
 	t     *testing.T
+	relay *relay
 	group *service.Group
-	now   time.Time // when it was made
+	// registry is what it knows.
+	registry *store.Store
+	now      time.Time // when it was made
 }
 
 func (r *relay) clock(t *testing.T, rules config.Lifecycle) *clock {
 	t.Helper()
 	cfg := *r.Config
 	cfg.Lifecycle = rules
-	c := &clock{t: t, now: time.Now().UTC()}
+	c := &clock{t: t, relay: r, registry: r.follow(t), now: time.Now().UTC()}
 	made := make(chan *lifecycle.Lifecycle, 1)
-	reg := r.follow(t)
 	c.group = service.NewGroup(service.Service{Name: "clock", Run: func(ctx context.Context, env *service.Env) error {
-		made <- lifecycle.New(env, reg)
+		made <- lifecycle.New(env, c.registry)
 		env.Ready()
 		<-ctx.Done()
 		return nil
@@ -76,10 +78,13 @@ func background(t *testing.T, run func(context.Context) error) {
 	})
 }
 
-// round makes a round so long after the clock was made. One that meets a change by
-// somebody else breaks off, and goes on with the next.
+// round makes a round so long after the clock was made, when it knows all that the
+// registry has. One that meets a change by somebody else breaks off, and goes on
+// with the next.
 func (c *clock) round(after time.Duration) {
 	c.t.Helper()
+	revision := c.relay.load(c.t).Revision
+	timetest.Await(c.t, "the clock to know the registry", func() bool { return c.registry.Snapshot().Revision >= revision })
 	var last error
 	timetest.Await(c.t, "a round", func() bool { last = c.Round(c.t.Context(), c.now.Add(after)); return last == nil })
 }

@@ -111,7 +111,7 @@ func TestS43_RoleAddress(t *testing.T) {
 	if from := got[0].Field("From"); from != "Mail relay <postmaster@relay.campus.test>" || got[0].Field("Auto-Submitted") == "" {
 		t.Errorf("from %s", from)
 	}
-	for _, want := range []string{"Help:     https://relay.campus.test\r\n", "Contact:  postmaster@relay.campus.test\r\n"} {
+	for _, want := range []string{"Help:     https://relay.campus.test\r\n", "Contact:  desk@campus.test\r\n"} {
 		if !strings.Contains(string(got[0].Content), want) {
 			t.Errorf("no %q in %s", want, got[0].Content)
 		}

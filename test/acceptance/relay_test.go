@@ -62,11 +62,11 @@ const on, off, observe = config.Mode(authz.Enforce), config.Mode(authz.Off), con
 var (
 	openPolicy = config.Policy{
 		HostedFromCampus: on, FCrDNS: on, SenderMustBeHosted: off, SenderMustExist: off, PersonalSender: off, FromField: observe,
-		MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, HeloAmpersand: off, SenderWildcards: true, ReceivedHops: 3,
+		MustAuthenticate: off, AddressLock: off, NAT: on, Cloud: on, Bulk: off, SPF: off, SenderProof: off, HeloAmpersand: off, SenderWildcards: true, ReceivedHops: 3,
 	}
 	strictPolicy = config.Policy{
 		HostedFromCampus: off, FCrDNS: off, SenderMustBeHosted: on, SenderMustExist: off, PersonalSender: off, FromField: on,
-		MustAuthenticate: on, AddressLock: on, NAT: off, Cloud: off, Bulk: on, SPF: off, HeloAmpersand: on,
+		MustAuthenticate: on, AddressLock: on, NAT: off, Cloud: off, Bulk: on, SPF: off, SenderProof: off, HeloAmpersand: on,
 	}
 )
 

@@ -61,7 +61,7 @@ func TestP27_SenderCanBeReached(t *testing.T) {
 func TestW23_UnknownMailbox(t *testing.T) {
 	careful().play(t,
 		attempt{name: "unknown mailbox", from: printer, mail: "<550-5.1.1@journal03.test>", want: "550 5.1.8 "},
-		attempt{name: "other domain", from: printer, mail: "<someone@inet.test>", want: "550 5.7.1 Sender domain not hosted: inet.test."},
+		attempt{name: "other domain", from: printer, mail: "<someone@inet.test>", want: "550 5.7.1 Sender domain not ours: inet.test."},
 		attempt{name: "mailbox of a hosted domain", from: printer, mail: "<x@journal03.test>", want: "250"},
 	)
 }

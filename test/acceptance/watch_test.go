@@ -45,7 +45,7 @@ func TestM22_AnomalyIsStopped(t *testing.T) {
 		t.Errorf("told where that is off: %+v", d)
 	}
 	r.clock(t, rules(authz.Observe)).round(0)
-	for _, reader := range []string{"watched-keeper@campus.test", "postmaster@relay.campus.test"} {
+	for _, reader := range []string{"watched-keeper@campus.test", r.Config.Relay.Contact()} {
 		if body := string(r.told(t, reader, "watched.campus.test: mail from it has a problem").Content); !strings.Contains(body, "60 of 60 recipients do not exist") {
 			t.Errorf("%s", body)
 		}
