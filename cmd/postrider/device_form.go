@@ -121,7 +121,7 @@ func (k *desk) checkAnswers(ctx context.Context, d *registry.Device) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, mailboxTimeout)
 	defer cancel()
-	if mailbox.New(k.bus).Ask(ctx, owner) == authz.StandingUnknown { // S21; a doubt refuses nobody
+	if mailbox.New(k.bus, mailbox.Directory, mailbox.Subject).Ask(ctx, owner) == authz.StandingUnknown { // S21; a doubt refuses nobody
 		return notGranted(d, registry.Fault{Field: "application.service_owner", Text: "there is no mailbox " + owner})
 	}
 	return nil

@@ -184,6 +184,7 @@ func (a *asking) explainRefusal(ctx context.Context, r *event.Refusal) *refused 
 		e.Works = "no: refused by " + e.Now.Rule + " again"
 	case e.Now.Outcome == authz.Admit:
 		a.advise(then, &f)
+		then.Commands = nil // somebody ran them
 		e.Works = "yes: admitted by " + e.Now.Rule + ", " + e.Now.Reason
 	case e.Now.Outcome == authz.Hold:
 		a.advise(then, &f)

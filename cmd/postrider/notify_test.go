@@ -140,9 +140,10 @@ func TestNotifyProblem(t *testing.T) {
 	r := start(t)
 	r.register("prn-1.campus.test", "chem", "--contact", "anna@campus.test", "--address", "127.0.0.9", "--sender", "prn@campus.test")
 	r.fails(3, "nothing went wrong", "notify", "problem", "prn-1.campus.test")
-	if _, err := submit(t, r.smtp, "127.0.0.9", login{}, "550@example.org"); err != nil {
-		t.Fatal(err)
-	}
+	timetest.Await(t, "ingress knows the device", func() bool {
+		_, err := submit(t, r.smtp, "127.0.0.9", login{}, "550@example.org")
+		return err == nil
+	})
 	r.ok("device", "suspend", "prn-1.campus.test")
 	var refused error
 	timetest.Await(t, "it is refused", func() bool {

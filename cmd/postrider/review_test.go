@@ -51,7 +51,7 @@ metrics: {address: ""}
 	}
 	show := func(name string) bool {
 		shown.Review.Findings = nil
-		if err := json.Unmarshal([]byte(r.ok("device", "show", name)), &shown); err != nil {
+		if err := json.Unmarshal([]byte(r.ok("device", "show", name, "-o", "json")), &shown); err != nil {
 			t.Fatal(err)
 		}
 		return len(shown.Review.Findings) > 0
