@@ -28,7 +28,7 @@ func (a *asking) advise(o *opinion, f *authz.Facts) {
 	case "blocked":
 		a.adviseBlock(o, f)
 	case "device-state":
-		o.Commands = stateCommands(a.reg, o.Device)
+		a.adviseState(o, o.Device)
 	case "authentication", "denied-network", "proof", "must-authenticate", "nat", "cloud":
 		o.Commands = append(o.Commands, "postrider credential add NAME --device "+nameOr(o.Device, "DEVICE"))
 	case "fcrdns":
@@ -59,7 +59,7 @@ func (a *asking) adviseRegistration(o *opinion, f *authz.Facts) {
 		return
 	}
 	if near := a.reg.NearestAddress(f.Address); len(near) > 0 && near[0].Distance == 0 {
-		if o.Commands = stateCommands(a.reg, near[0].Device.Name); len(o.Commands) > 0 {
+		if a.adviseState(o, near[0].Device.Name); len(o.Commands) > 0 {
 			return
 		}
 	}
@@ -70,17 +70,34 @@ func (a *asking) adviseRegistration(o *opinion, f *authz.Facts) {
 		}
 	}
 	name = nameOr(strings.ToLower(name), "NAME")
+	if f.Address.IsValid() && a.reg.Misplaced(&registry.Device{Addresses: []registry.Address{{Range: netip.PrefixFrom(f.Address, f.Address.BitLen())}}}) != nil {
+		o.Commands = append(o.Commands, // its network speaks against the address
+			fmt.Sprintf("postrider device request %s --owner OWNER --contact ADDRESS", name),
+			"postrider device approve "+name,
+			"postrider credential add LOGIN --device "+name)
+		return
+	}
 	o.Commands = append(o.Commands,
 		fmt.Sprintf("postrider device request %s --address %s --owner OWNER --contact ADDRESS", name, f.Address),
 		"postrider device approve "+name)
 }
 
-// stateCommands bring a device to where it may send; none where it may.
-func stateCommands(reg *registry.Snapshot, name string) []string {
-	d, ok := reg.Device(name)
+// adviseState says how a device gets to where it may send. What an approved one
+// waits for is for its owner to do.
+func (a *asking) adviseState(o *opinion, name string) {
+	d, ok := a.reg.Device(name)
 	if !ok {
-		return nil
+		return
 	}
+	o.Commands = stateCommands(d)
+	if what := (&desk{cfg: a.cfg, snapshot: a.reg}).awaited(d); d.State == registry.StateApproved && len(what) > 0 {
+		o.Fix = []string{"it is approved, and active as soon as there is " + strings.Join(what, ", and ")}
+		o.Commands = []string{"postrider device show " + d.Name}
+	}
+}
+
+// stateCommands bring a device to where it may send; none where it may.
+func stateCommands(d *registry.Device) []string {
 	if d.Origin == registry.OriginFile && d.State != registry.StateActive {
 		return []string{"set its state in the configuration file: devices, " + d.Name}
 	}
@@ -93,7 +110,11 @@ func stateCommands(reg *registry.Snapshot, name string) []string {
 		}
 		return []string{"postrider device resume " + d.Name}
 	case registry.StateRetired:
-		return []string{"postrider device renew " + d.Name}
+		again := "postrider device request " + d.Name
+		for _, own := range d.Addresses {
+			again += " --address " + own.String()
+		}
+		return []string{again + " --owner " + nameOr(d.Owner, "OWNER") + " --contact ADDRESS", "postrider device approve " + d.Name}
 	}
 	return nil
 }
@@ -166,8 +187,10 @@ func (a *asking) nearest(o *opinion, f *authz.Facts) (out []string) {
 		return out
 	}
 	seen := map[string]bool{}
-	for _, n := range a.reg.NearestAddress(f.Address) {
+	near := a.reg.NearestAddress(f.Address)
+	for _, n := range near {
 		switch seen[n.Device.Name] = true; {
+		case n.Distance > 0 && near[0].Distance == 0: // the address itself is registered
 		case n.Distance > 0:
 			out = append(out, fmt.Sprintf("%s is not registered; %s is %s", f.Address, n.Address, describeDevice(n.Device)))
 		case n.Device.State == registry.StateActive && !n.Address.Active():

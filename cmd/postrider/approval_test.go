@@ -143,6 +143,12 @@ func TestS6_ADomainHasToAllowIt(t *testing.T) {
 	if d := r.device("x.campus.test"); d.State != registry.StateApproved || d.Decision != "fits" || !d.Dates.Activated.IsZero() || sends() {
 		t.Errorf("%+v", d)
 	}
+	for _, ask := range []string{"show", "explain"} { // and not: approve it
+		args := map[string][]string{"show": {"device", "show", "x.campus.test"}, "explain": {"explain", "x.campus.test"}}[ask]
+		if text := r.ok(args...); !strings.Contains(text, "include:_spf.relay.test in the SPF policy of campus.test, and the record _postrider.journal.test") || strings.Contains(text, "device approve") {
+			t.Errorf("%s:\n%s", ask, text)
+		}
+	}
 	name, text, _ := strings.Cut(record, " TXT ")
 	if err := dns.Set(`_spf.relay.test. 0 TXT "v=spf1 -all"` + "\n" + name + ". 0 TXT " + text); err != nil {
 		t.Fatal(err)

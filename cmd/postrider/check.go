@@ -59,6 +59,9 @@ The client's name is looked up as ingress does, unless --name says it.`,
 				if err != nil {
 					return err
 				}
+				if _, known := a.reg.ByCredential(t.identity); t.identity != "" && !known {
+					fmt.Fprintf(cmd.ErrOrStderr(), "No credential is called %s: its log-in stands for no device, and fails unless Kerberos or LDAP knows it. See: postrider credential ls\n", visible(t.identity))
+				}
 				r := a.converse(facts, rcpts, t.headerFrom)
 				if f.output == "json" {
 					err = printJSON(cmd.OutOrStdout(), r)

@@ -62,8 +62,8 @@ that is both a device and a credential is written device:NAME or credential:NAME
 				return err
 			}
 			change := registry.Change{By: actor(), Reason: reason, Ticket: ticket, At: time.Now().UTC()}
-			report := &containment{Sender: target.String(), Since: from}
 			stops := target.stops(snapshot, change)
+			report := newContainment(target, from, snapshot, len(stops))
 			if len(stops) == 0 {
 				return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s has neither addresses nor credentials to stop; take it out of the configuration file", target)}
 			}
@@ -133,7 +133,7 @@ func findSender(snapshot *registry.Snapshot, word string) (*suspect, error) {
 	case isCredential:
 		return &suspect{credential: c}, nil
 	}
-	return nil, &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("%s is neither an address, nor a device, nor a credential", word)}
+	return nil, &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("%s is neither an address, nor a device, nor a credential; a sender is stopped with: postrider block add USER@DOMAIN", word)}
 }
 
 // stops are the entries that stop it. A device of the configuration file cannot
@@ -165,6 +165,32 @@ func (t *suspect) stops(snapshot *registry.Snapshot, change registry.Change) []r
 	return out
 }
 
+// open are the active devices that an address or a credential stands for, and
+// that have another address or credential.
+func (t *suspect) open(snapshot *registry.Snapshot) (names []string) {
+	if t.device != nil {
+		return nil
+	}
+	entries := snapshot.Entries()
+	logsIn := map[string]bool{}
+	for _, c := range entries.Credentials {
+		if !c.Suspended && (t.credential == nil || c.Name != t.credential.Name) {
+			logsIn[c.Device] = true
+		}
+	}
+	for _, d := range entries.Devices {
+		mine, others := t.credential != nil && t.credential.Device == d.Name, logsIn[d.Name]
+		for _, a := range d.Addresses {
+			stopped := t.credential == nil && a.Range.Bits() >= t.address.Bits() && t.address.Overlaps(a.Range)
+			mine, others = mine || stopped, others || !stopped
+		}
+		if d.State == registry.StateActive && mine && others {
+			names = append(names, d.Name)
+		}
+	}
+	return names
+}
+
 func halted(c *registry.Credential) registry.Item {
 	own := *c
 	own.Suspended = true
@@ -173,15 +199,23 @@ func halted(c *registry.Credential) registry.Item {
 
 // containment is what was done and found.
 type containment struct {
-	Sender  string    `json:"sender"`
-	Stopped []string  `json:"stopped"`
-	Since   time.Time `json:"since"`
+	Sender  string   `json:"sender"`
+	Stopped []string `json:"stopped"`
+	// Open are active devices that sent by what was stopped and have other ways.
+	Open  []string  `json:"open,omitempty"`
+	Since time.Time `json:"since"`
 	// revision is that of the registry from which on it is stopped.
 	revision uint64
 	// Queued are the recipients that are not settled, whenever accepted; Sent
 	// those that went out since.
 	Queued []books.Row `json:"queued"`
 	Sent   []books.Row `json:"sent"`
+}
+
+// newContainment is one that stops a sender by so many changes: what ingress
+// admits before it knows of the last is of before, and held, too.
+func newContainment(t *suspect, since time.Time, snapshot *registry.Snapshot, changes int) *containment {
+	return &containment{Sender: t.String(), Since: since, Open: t.open(snapshot), revision: snapshot.Revision + uint64(changes)}
 }
 
 // stop stores the entries that stop a sender. One that is stopped already is.
@@ -314,7 +348,14 @@ const shownRecipients = 20
 func (r *containment) print(out io.Writer, known bool) error {
 	w := &strings.Builder{}
 	for _, s := range r.Stopped {
+		if address, isBlock := strings.CutPrefix(s, "block of "); isBlock {
+			fmt.Fprintf(w, "+ %s is blocked\n", visible(address))
+			continue
+		}
 		fmt.Fprintf(w, "+ %s is stopped\n", visible(s))
+	}
+	for _, name := range r.Open {
+		fmt.Fprintf(w, "! %s is not: it may send by other addresses or credentials. To stop all of it: postrider contain %s\n", name, name)
 	}
 	if known {
 		printMail(w, "are queued, and held: postrider queue ls state:held", r.Queued)

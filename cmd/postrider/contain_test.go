@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/shared/books"
+	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/timetest"
 )
@@ -68,7 +69,7 @@ func TestContain(t *testing.T) {
 
 	c := contain("bad")
 	has(c, "", "auth@inet.test")
-	if len(c.Sent) != 1 || c.Stopped[0] != "credential bad" {
+	if len(c.Sent) != 1 || c.Stopped[0] != "credential bad" || !slices.Equal(c.Open, []string{name}) {
 		t.Errorf("%+v", c)
 	}
 	timetest.Await(t, "the credential is void", not(authenticated))
@@ -78,7 +79,12 @@ func TestContain(t *testing.T) {
 	c = contain(from)
 	has(c, "once-450+1@inet.test", "went-2@inet.test")
 	timetest.Await(t, "the address is blocked", not(sends))
-	contain(from) // again: it is blocked already
+	if text := r.ok("contain", from, "--reason", "phishing"); !strings.Contains(text, "+ "+from+" is blocked\n") { // again
+		t.Errorf("%s", text)
+	}
+	if len(c.Open) != 0 {
+		t.Errorf("its only credential is suspended: %+v", c.Open)
+	}
 	if rows := r.list("block", "ls"); len(rows) != 1 || rows[0]["subject"] != from || rows[0]["reason"] != "phishing" {
 		t.Errorf("%v", rows)
 	}
@@ -105,6 +111,19 @@ func TestContain(t *testing.T) {
 	timetest.Await(t, "its address is blocked", not(prn))
 	r.ok("device", "request", "idle.campus.test")
 	r.fails(5, "is requested: it sends nothing", "contain", "idle.campus.test", "--reason", "x")
+}
+
+// What a sender sends while it is being stopped is held, and not refused: what
+// is to be held covers it before the registry stops anybody.
+func TestContainWhileItSends(t *testing.T) {
+	target := &suspect{device: &registry.Device{Name: "bad.campus.test"}}
+	h := newContainment(target, time.Now(), registry.NewSnapshot(40, registry.Entries{}), 3).holding(target, registry.Change{By: "anna"})
+	for revision, want := range map[uint64]bool{40: true, 42: true, 43: false} {
+		m := &event.Admitted{Device: "bad.campus.test", AcceptedAt: h.At.Add(time.Second), Origin: event.Origin{Revision: revision}}
+		if h.CoversMessage(m) != want {
+			t.Errorf("admitted by revision %d: held %v", revision, !want)
+		}
+	}
 }
 
 // Two secrets hold while one is rotated, and a third there is not.

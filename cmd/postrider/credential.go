@@ -301,7 +301,11 @@ func newCredentialRemove(f *flags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return storeError(s.Remove(cmd.Context(), c, registry.Change{By: actor(), Reason: or(reason, "removed"), Ticket: ticket, At: time.Now().UTC()}))
+				if err := s.Remove(cmd.Context(), c, registry.Change{By: actor(), Reason: or(reason, "removed"), Ticket: ticket, At: time.Now().UTC()}); err != nil {
+					return storeError(err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is removed; nobody logs in with it for %s any more\n", visible(c.Name), c.Device)
+				return nil
 			})
 		},
 	}

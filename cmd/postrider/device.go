@@ -24,7 +24,7 @@ func newDevice(f *flags) *cobra.Command {
 	for _, s := range steps() {
 		c.AddCommand(newStep(f, s))
 	}
-	c.AddCommand(newDeviceEdit(f), newDeviceHistory(f), newDeviceImport(f), newDeviceLogins(f))
+	c.AddCommand(newDeviceEdit(f), newDeviceRename(f), newDeviceHistory(f), newDeviceImport(f), newDeviceLogins(f))
 	return c
 }
 
@@ -195,13 +195,15 @@ func actor() string {
 
 // addressTaken refuses what would leave two devices with one address.
 func addressTaken(d, rival *registry.Device) error {
-	return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("an address of %s belongs to %s, which is %s", d.Name, rival.Name, rival.State)}
+	return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("an address of %s belongs to %s, which is %s\nTake it from there: postrider device edit %s addresses-=ADDRESS. A selector leaves this one out with -device:%s", d.Name, rival.Name, rival.State, rival.Name, d.Name)}
 }
 
 // storeError gives what the registry says to a change its exit code.
 func storeError(err error) error {
 	switch {
-	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrDuplicate), errors.Is(err, store.ErrFromFile):
+	case errors.Is(err, store.ErrConflict):
+		return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%w; look at it, and give the command again", err)}
+	case errors.Is(err, store.ErrDuplicate), errors.Is(err, store.ErrFromFile):
 		return &service.Exit{Code: service.ExitConflict, Err: err}
 	case errors.Is(err, store.ErrNotFound):
 		return &service.Exit{Code: service.ExitNotFound, Err: err}

@@ -115,13 +115,20 @@ func (k *desk) checkAnswers(ctx context.Context, d *registry.Device) error {
 	if found := k.snapshot.Objections(d, k.form()); len(found) > 0 {
 		return notGranted(d, found[0])
 	}
+	if k.cfg.Policy.AddressLock == config.Mode(authz.Enforce) && len(d.Addresses) == 0 && !d.FollowDNS { // S7
+		return notGranted(d, registry.Fault{Field: "addresses", Text: "every login holds at the addresses of its device only, and it has none"})
+	}
 	owner := d.Application.ServiceOwner
 	if at := strings.LastIndexByte(owner, '@'); !k.snapshot.Hosted(strings.ToLower(owner[at+1:])) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, mailboxTimeout)
 	defer cancel()
-	if mailbox.New(k.bus, mailbox.Directory, mailbox.Subject).Ask(ctx, owner) == authz.StandingUnknown { // S21; a doubt refuses nobody
+	asked := []string{mailbox.Subject}
+	if k.cfg.Policy.Directory != nil {
+		asked = []string{mailbox.Directory, mailbox.Subject}
+	}
+	if mailbox.New(k.bus, asked...).Ask(ctx, owner) == authz.StandingUnknown { // S21; a doubt refuses nobody
 		return notGranted(d, registry.Fault{Field: "application.service_owner", Text: "there is no mailbox " + owner})
 	}
 	return nil
@@ -150,7 +157,7 @@ func checkApplicationName(snapshot *registry.Snapshot, d *registry.Device) error
 // flagsOf are the flags of the request command by the fields that they set.
 func flagsOf(fields []string) []string {
 	others := map[string]string{
-		"contacts": "contact", "addresses": "address (or --proof credential)", "senders": "sender",
+		"contacts": "contact", "addresses": "address (or --proof credential)", "senders": "sender", "header_senders": "header-sender",
 		"application.name": "application", "application.terms_version": "terms",
 	}
 	out := make([]string, len(fields))
@@ -199,7 +206,7 @@ func (k *desk) checkApproval(ctx context.Context, d *registry.Device, reason str
 		return err
 	}
 	if !k.cfg.Registration.Form {
-		if found := k.snapshot.Contractless(d); len(found) > 0 {
+		if found := k.snapshot.ThirdParty(d); len(found) > 0 {
 			return notGranted(d, found[0])
 		}
 		return nil
@@ -249,7 +256,7 @@ func (k *desk) checkEdit(found, d *registry.Device) error {
 	if err := checkApplicationName(k.snapshot, d); err != nil {
 		return err
 	}
-	if against := k.snapshot.Contractless(d); len(against) > 0 && len(k.snapshot.Contractless(found)) == 0 {
+	if against := k.snapshot.ThirdParty(d); len(against) > 0 && len(k.snapshot.ThirdParty(found)) == 0 {
 		return notGranted(d, against[0])
 	}
 	return k.checkSenders(found, d)

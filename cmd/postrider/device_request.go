@@ -172,16 +172,23 @@ func or(s, otherwise string) string {
 }
 
 // moment reads the end of something: a time, a day, at whose end it ends, or a
-// duration from now.
+// duration from now. One that is over is an error: a block would not hold, and a
+// registration end as soon as it is approved.
 func moment(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t.UTC(), nil
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		if t, err = time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
+			t = t.AddDate(0, 0, 1)
+		}
 	}
-	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
-		return t.AddDate(0, 0, 1).UTC(), nil
+	switch {
+	case err == nil && !t.After(now):
+		return time.Time{}, fmt.Errorf("%s is over already", s)
+	case err == nil:
+		return t.UTC(), nil
 	}
 	d, err := config.ParseDuration(s)
 	if err != nil || d <= 0 {
@@ -199,6 +206,8 @@ func advise(to io.Writer, snapshot *registry.Snapshot, d *registry.Device) {
 	adviseContacts(to, snapshot, d)
 	if d.Owner == "" {
 		fmt.Fprintf(to, "%s belongs to no unit: postrider device edit %s owner=UNIT\n", d.Name, d.Name)
+	} else if !known && len(snapshot.Entries().Owners) > 0 {
+		fmt.Fprintf(to, "No unit %s is noted; is it misspelt? postrider owner ls, or: postrider owner add %s --contact ADDRESS\n", visible(d.Owner), visible(d.Owner))
 	}
 	a := d.Application
 	if a == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -22,7 +21,14 @@ type deviceSelector struct {
 type deviceTerm struct {
 	key     string
 	exclude bool
-	pattern *regexp.Regexp
+	matches func(value string) bool
+}
+
+// deviceValues are the values of the keys that have no others.
+var deviceValues = map[string][]string{
+	"state": {"requested", "approved", "active", "suspended", "retired"}, "class": {"alert", "scan", "application", "default"},
+	"exempt": {"yes", "ended", "no"}, "quirk": {"from", "domain", "hide-ehlo", "legacy-tls", "repair-newlines"},
+	"traffic": {"alerts", "transactional", "scans", "newsletter", "research", "survey"}, "cause": causes,
 }
 
 // deviceKeys are the keys for devices, with what each compares.
@@ -76,7 +82,7 @@ func quirksOf(d *registry.Device) (names []string) {
 }
 
 // deviceSelectorHelp is the part of a command's help that explains the language.
-const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match.\nKeys: address cause class contact device exempt (yes, ended, no) finding owner quirk state terms traffic\nfinding: is a check that the daily review failed: contact dmarc mail-server personal-sender sender spf"
+const deviceSelectorHelp = "Selector: names, or words such as owner:chem device:prn-* state:suspended.\nAll words must hold, -word excludes, * and ? match; of an address or range, what overlaps it.\nKeys: address cause class contact device exempt (yes, ended, no) finding owner quirk state terms traffic\nfinding: is a check that the daily review failed: contact dmarc mail-server personal-sender sender spf"
 
 // parseDeviceSelector reads the words of a selector.
 func parseDeviceSelector(words []string, all bool) (*deviceSelector, error) {
@@ -115,12 +121,35 @@ func (s *deviceSelector) add(word string) error {
 	case value == "":
 		return usage("%q: %s has no value", word, key)
 	}
+	matches, err := matching(key, value)
+	if err != nil {
+		return err
+	}
+	s.terms = append(s.terms, deviceTerm{key, len(bare) < len(word), matches})
+	return nil
+}
+
+// matching compares with the value of a term: an address or range with those that
+// overlap it, anything else as a pattern. What no device can have is an error.
+func matching(key, value string) (func(string) bool, error) {
+	if key == "address" && !strings.ContainsAny(value, "*?") {
+		p, err := registry.ParseRange(value)
+		if err != nil {
+			return nil, usage("address: %w", err)
+		}
+		return func(own string) bool {
+			other, err := registry.ParseRange(own)
+			return err == nil && p.Overlaps(other)
+		}, nil
+	}
 	pattern, err := glob(value)
 	if err != nil {
-		return usage("%s: %q is no pattern", key, value)
+		return nil, usage("%s: %q is no pattern", key, value)
 	}
-	s.terms = append(s.terms, deviceTerm{key, len(bare) < len(word), pattern})
-	return nil
+	if known := deviceValues[key]; known != nil && !slices.ContainsFunc(known, pattern.MatchString) {
+		return nil, usage("%s: %q is none of %s", key, value, strings.Join(known, ", "))
+	}
+	return pattern.MatchString, nil
 }
 
 func isDeviceKey(key string) bool {
@@ -160,7 +189,7 @@ func (s *deviceSelector) matches(d *registry.Device) bool {
 		if of := deviceKeys[t.key]; of != nil {
 			values = of
 		}
-		if slices.ContainsFunc(values(d), t.pattern.MatchString) == t.exclude {
+		if slices.ContainsFunc(values(d), t.matches) == t.exclude {
 			return false
 		}
 	}

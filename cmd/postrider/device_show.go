@@ -35,6 +35,9 @@ What it was refused shows: postrider explain NAME. Who changed it: postrider dev
 					return err
 				}
 				c := newDeviceCard(a.reg, d)
+				if d.State == registry.StateApproved {
+					c.Awaits = (&desk{cfg: a.cfg, snapshot: a.reg}).awaited(d)
+				}
 				if c.Use, err = useOf(cmd.Context(), a.bus, d.Name); err != nil {
 					fmt.Fprintln(cmd.ErrOrStderr(), "postrider: when it was used is not known now:", err)
 				}
@@ -54,6 +57,7 @@ type deviceCard struct {
 	Resolution  *registry.Resolution `json:"resolution,omitempty"`
 	Review      *registry.Review     `json:"review,omitempty"`
 	Use         *books.Use           `json:"use,omitempty"`
+	Awaits      []string             `json:"awaits,omitempty"` // once it has these it is active
 	owner       *registry.Owner
 }
 
@@ -103,6 +107,7 @@ func (c *deviceCard) print(out io.Writer, now time.Time) error {
 		}
 	}
 	fmt.Fprintf(w, "%s\t%s\n", c.Name, c.standing(now))
+	line("waits for", strings.Join(c.Awaits, ", and "))
 	line("owner", c.ownedBy())
 	line("contacts", strings.Join(c.contacts(), ", "))
 	c.printSources(line, now)

@@ -193,7 +193,11 @@ func (st *step) applied(found *registry.Device, o *stepOptions) (*registry.Devic
 		return nil, err
 	}
 	if !st.fits(d, o) {
-		return nil, &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is %s: it cannot be %s from there", d.Name, d.State, st.done)}
+		next := ""
+		if commands := stateCommands(d); len(commands) > 0 {
+			next = "\nTo let it send: " + strings.Join(commands, ", then ")
+		}
+		return nil, &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s is %s: it cannot be %s from there%s", d.Name, d.State, st.done, next)}
 	}
 	if err := st.take(d, o); err != nil {
 		return nil, err

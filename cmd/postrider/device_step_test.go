@@ -128,6 +128,11 @@ func TestDeviceBulk(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	r.fails(3, "no device that fits", "device", "approve", "owner:chem")
+	for address, n := range map[string]int{"127.6.0.0/28": 1, "127.6.0.10": 1, "127.6.0.1?": 1, "127.6.0.11": 0, "127.6.1.0/24": 0} {
+		if rows := r.list("device", "ls", "address:"+address); len(rows) != n {
+			t.Errorf("address:%s: %v", address, rows)
+		}
+	}
 	dry := r.do("device", "suspend", "owner:chem", "--dry-run")
 	if dry.code != 0 || !strings.Contains(dry.err, "3 devices would be suspended") || !strings.Contains(dry.err, "prn.campus.test is left alone: it comes from the configuration file") {
 		t.Errorf("%+v", dry)
@@ -178,8 +183,9 @@ func TestDeviceBulk(t *testing.T) {
 	r.ok("device", "resume", "prn-9.campus.test", "--address", "127.6.0.9")
 	timetest.Await(t, "it sends again", nine)
 
+	r.fails(5, "it cannot be renewed from there\nTo let it send: postrider device request cam-1.campus.test --owner chem --contact ADDRESS, then postrider device approve cam-1.campus.test", "device", "renew", "cam-1.campus.test")
 	for text, args := range map[string][]string{
-		"say which": {"suspend"}, "contradict": {"suspend", "--all", "owner:x"}, "unknown key": {"suspend", "sender:x"}, "owner has no value": {"suspend", "owner:"},
+		"say which": {"suspend"}, "contradict": {"suspend", "--all", "owner:x"}, "unknown key": {"suspend", "sender:x"}, "is none of requested, approved": {"ls", "state:activ"}, "is none of yes, ended": {"ls", "exempt:maybe"}, "neither an address nor a range": {"ls", "address:prn"}, "did you mean 10.2.3.0/24": {"ls", "address:10.2.3.4/24"}, "owner has no value": {"suspend", "owner:"},
 		"did you mean device:prn-*": {"suspend", "prn-*"}, "is none of operator": {"suspend", "prn-9.campus.test", "--cause", "mood"},
 	} {
 		r.fails(2, text, append([]string{"device"}, args...)...)
@@ -253,7 +259,7 @@ func TestMoment(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"soon", "0s", "-1h", "2", "2027-13-01"} {
+	for _, text := range []string{"soon", "0s", "-1h", "2", "2027-13-01", "2026-11-20", "2026-11-22T09:00:00Z"} {
 		if got, err := moment(text, now); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}

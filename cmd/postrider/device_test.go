@@ -119,6 +119,24 @@ func TestRequestTakesNothing(t *testing.T) {
 	}
 }
 
+// An owner that is no unit of the registry is probably misspelt: its contacts
+// would never hear.
+func TestMisspeltOwner(t *testing.T) {
+	r := start(t)
+	r.ok("owner", "add", "chemistry", "--contact", "c@campus.test")
+	if got := r.do("device", "request", "x.campus.test", "--owner", "chemisty"); got.code != 0 || !strings.Contains(got.err, "No unit chemisty is noted") {
+		t.Errorf("%+v", got)
+	}
+	r.ok("device", "edit", "x.campus.test", "owner=chemistry")
+	r.fails(5, "owner chemistry has 1 devices; retire them, or give them to another: postrider device ls owner:chemistry", "owner", "rm", "chemistry")
+	r.ok("device", "retire", "x.campus.test")
+	r.ok("owner", "rm", "chemistry")
+	r.ok("owner", "add", "chemistry", "--contact", "c@campus.test")
+	if got := r.do("device", "request", "y.campus.test", "--owner", "chemistry"); got.code != 0 || strings.Contains(got.err, "No unit") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestCredential(t *testing.T) {
 	r := start(t)
 	r.ok("device", "request", "app.campus.test")
@@ -141,7 +159,9 @@ func TestCredential(t *testing.T) {
 	if !send(login{name, secret}) {
 		t.Error("the refused second one replaced the secret")
 	}
-	r.ok("credential", "rm", name)
+	if got := r.ok("credential", "rm", name); got != name+" is removed; nobody logs in with it for app.campus.test any more\n" {
+		t.Errorf("%q", got)
+	}
 	timetest.Await(t, "the secret is void", func() bool { return !send(login{name, secret}) })
 	r.fails(3, "no credential is called", "credential", "rm", name)
 	r.fails(3, "no device is called", "credential", "add", name, "--device", "absent.campus.test")

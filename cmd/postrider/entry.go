@@ -68,6 +68,9 @@ func removing(f *flags, c *cobra.Command, read func(args []string) (registry.Ite
 			if old == nil {
 				return &service.Exit{Code: service.ExitNotFound, Err: fmt.Errorf("there is no %s; see: %s ls", item, cmd.Parent().CommandPath())}
 			}
+			if err := inUse(snapshot, old); err != nil {
+				return err
+			}
 			if err := s.Remove(cmd.Context(), old, r.change()); err != nil {
 				return storeError(err)
 			}
@@ -77,6 +80,25 @@ func removing(f *flags, c *cobra.Command, read func(args []string) (registry.Ite
 	}
 	recordFlags(c, &r.reason, &r.ticket)
 	return c
+}
+
+// inUse refuses to remove a unit that has devices: nobody would hear of them any
+// more, and a third party would be held to no contract and no subdomain.
+func inUse(snapshot *registry.Snapshot, item registry.Item) error {
+	o, ok := item.(*registry.Owner)
+	if !ok {
+		return nil
+	}
+	n := 0
+	for _, d := range snapshot.Entries().Devices {
+		if d.Owner == o.Name && d.State != registry.StateRetired {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return &service.Exit{Code: service.ExitConflict, Err: fmt.Errorf("%s has %d devices; retire them, or give them to another: postrider device ls owner:%s", o, n, o.Name)}
 }
 
 // lister is the command that lists one kind of entries.

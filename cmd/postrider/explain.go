@@ -183,17 +183,23 @@ func (a *asking) explainRefusal(ctx context.Context, r *event.Refusal) *refused 
 		then.Fix, then.Commands, then.Nearest, then.Who = e.Now.Fix, e.Now.Commands, e.Now.Nearest, e.Now.Who
 		e.Works = "no: refused by " + e.Now.Rule + " again"
 	case e.Now.Outcome == authz.Admit:
-		a.advise(then, &f)
-		then.Commands = nil // somebody ran them
+		a.settled(then, &f)
 		e.Works = "yes: admitted by " + e.Now.Rule + ", " + e.Now.Reason
 	case e.Now.Outcome == authz.Hold:
-		a.advise(then, &f)
+		a.settled(then, &f)
 		e.Works = "yes, and held by " + e.Now.Rule + ": " + e.Now.Reason
 	default:
 		a.advise(then, &f)
 		e.Works = "no: " + reasonOf(e.Now.Rule, e.Now.About, e.Now.Reason)
 	}
 	return e
+}
+
+// settled is the advice on a refusal that would be none now: what an operator had
+// to do was done, and doing it again would do harm.
+func (a *asking) settled(then *opinion, f *authz.Facts) {
+	a.advise(then, f)
+	then.Commands, then.Fix = nil, append(then.Fix, "that is done, nothing is left to do: let it send again")
 }
 
 // decideNow decides the recorded facts again. What the DNS said is asked anew

@@ -72,6 +72,14 @@ func TestCheckAccept(t *testing.T) {
 			t.Errorf("%v: %+v", more, got)
 		}
 	}
+	if got := ask("127.0.0.1", "x@inet.test", "--identity", "nobody"); !strings.Contains(got.err, "No credential is called nobody") {
+		t.Errorf("%+v", got)
+	}
+	r.ok("network", "add", "dhcp", "127.9.9.0/24")
+	timetest.Await(t, "the advice for an address that cannot be registered is a credential", func() bool {
+		got := ask("127.9.9.9", "x@inet.test").stdout
+		return strings.Contains(got, "postrider credential add") && !strings.Contains(got, "--address 127.9.9.9")
+	})
 	r.fails(2, "--from-ip", "check", "accept", "--rcpt", "x@inet.test")
 	r.fails(2, "is not an IP address", "check", "accept", "--from-ip", "prn", "--mail-from", "", "--rcpt", "x@inet.test")
 	r.fails(2, "no listener is called", "check", "accept", "--from-ip", "127.0.0.1", "--listener", "x", "--mail-from", "", "--rcpt", "x@inet.test")
@@ -103,8 +111,12 @@ func TestExplainRefusal(t *testing.T) {
 		t.Errorf("a request is not seen:\n%s", got)
 	}
 	r.ok("device", "approve", "new.campus.test")
-	if got := r.ok("explain", ref); !strings.Contains(got, "now        yes: admitted by registered, device new.campus.test") {
+	got := r.ok("explain", ref)
+	if !strings.Contains(got, "now        yes: admitted by registered, device new.campus.test") || !strings.Contains(got, "nothing is left to do") {
 		t.Errorf("%s", got)
+	}
+	if strings.Contains(got, "device request") || strings.Contains(got, "127.0.0.5 is not registered") {
+		t.Errorf("it advises to register what is registered:\n%s", got)
 	}
 	var fields struct {
 		Refusal event.Refusal
@@ -251,7 +263,7 @@ func TestAdvisedCommands(t *testing.T) {
 		{"unknown", registry.Entries{}, authz.Facts{Address: at, Helo: hostile}, nil, "not-registered", "postrider device request NAME --address 10.2.3.4 --owner OWNER --contact ADDRESS"},
 		{"unknown with a name", registry.Entries{}, authz.Facts{Address: at, Helo: "PRN.campus.test"}, nil, "not-registered", "postrider device approve prn.campus.test"},
 		{"requested", device(registry.StateRequested), authz.Facts{Address: at}, nil, "not-registered", "postrider device approve prn.campus.test"},
-		{"retired", device(registry.StateRetired), authz.Facts{Address: at}, nil, "not-registered", "postrider device renew prn.campus.test"},
+		{"retired", device(registry.StateRetired), authz.Facts{Address: at}, nil, "not-registered", "postrider device request prn.campus.test --address 10.2.3.4 --owner OWNER --contact ADDRESS"},
 		{"suspended", device(registry.StateSuspended), authz.Facts{Address: at}, nil, "device-state", "postrider device resume prn.campus.test"},
 		{"blocked", blocked, authz.Facts{Address: at}, nil, "blocked", "postrider block rm 10.2.3.0/24"},
 		{"identity of nobody", registry.Entries{}, authz.Facts{Address: at, Identity: hostile, Authority: authz.LDAP}, nil, "not-registered", "postrider credential add NAME --device DEVICE"},

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/postrider/postrider/services/policy/lifecycle"
 	"github.com/postrider/postrider/shared/mail"
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/registry/store"
@@ -154,6 +155,8 @@ func keep(item, had registry.Item) {
 
 func keepDevice(d, had *registry.Device) {
 	d.State, d.Suspension, d.Dates, d.Application = had.State, had.Suspension, had.Dates, had.Application
+	d.Approver, d.Decision, d.Told = had.Approver, had.Decision, had.Told
+	fill(&d.FollowDNS, had.FollowDNS)
 	fill(&d.Owner, had.Owner)
 	fill(&d.Traffic, had.Traffic)
 	fill(&d.Proof, had.Proof)
@@ -227,7 +230,7 @@ func (p *importPlan) apply(ctx context.Context, s *store.Store, progress io.Writ
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("interrupted after %d of %d entries; import again to go on: %w", done-len(p.Failed), len(p.todo), err)
 	}
-	p.Done = true
+	p.Done = len(p.Failed) == 0
 	if len(p.Failed) > 0 {
 		return &service.Exit{Code: service.ExitPartly, Err: fmt.Errorf("%d of %d entries were not stored; import again", len(p.Failed), len(p.todo))}
 	}
@@ -235,10 +238,15 @@ func (p *importPlan) apply(ctx context.Context, s *store.Store, progress io.Writ
 }
 
 // putImport stores one entry. What comes new and active has been active from now
-// on.
+// on. It was elsewhere before, and its contacts, maybe one for thousands, did not
+// ask: they are not told of each device that it may send.
 func putImport(ctx context.Context, s *store.Store, item registry.Item, made registry.Change) error {
 	if d, ok := item.(*registry.Device); ok && item.Audit().Revision == 0 {
 		d.Dates.Activated = made.At
+		d.Told = map[string]time.Time{string(lifecycle.Activated): made.At}
+		for _, a := range d.Addresses {
+			d.Told[string(lifecycle.Confirmed(a))] = made.At
+		}
 		if d.Suspension != nil {
 			d.Suspension.At = made.At
 		}
@@ -287,7 +295,9 @@ func (p *importPlan) print(out io.Writer) error {
 	fmt.Fprintf(w, "\nConfiguration:\n%s", indent(p.Fragment))
 	switch {
 	case p.Done:
-		fmt.Fprintf(w, "\n+ It is done.\n")
+		fmt.Fprintf(w, "\n+ It is done. Contacts were not told; to tell each of all its devices at once: postrider notify\n")
+	case len(p.Failed) > 0:
+		fmt.Fprintf(w, "\nx It is done in part: %d of %d entries are stored. To go on, import again, without --confirm first.\n", len(p.todo)-len(p.Failed), len(p.todo))
 	case p.ID == "":
 		fmt.Fprintf(w, "\n+ Nothing to do: the registry has all of it.\n")
 	default:

@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/shared/config"
+	"github.com/postrider/postrider/shared/registry"
+	"github.com/postrider/postrider/shared/registry/store"
+	"github.com/postrider/postrider/shared/registry/translate"
+	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/timetest"
 )
 
@@ -66,6 +73,9 @@ func TestImport(t *testing.T) {
 	if done.code != 0 || !strings.Contains(done.stdout, "It is done") || !strings.Contains(done.err, "6 of 6 entries") {
 		t.Fatalf("confirmed: %+v", done)
 	}
+	if d := r.device("lab-1.campus.test"); d.By != actor() || d.Told["activated"].IsZero() || d.Told["activated 127.9.1.1"].IsZero() {
+		t.Errorf("the contacts of thousands would hear of each: %+v", d)
+	}
 	timetest.Await(t, "the imported device may send", func() bool { return sends("127.9.1.1", "a@inet.test") })
 	for _, tt := range []struct {
 		from, to string
@@ -112,6 +122,7 @@ func TestImportKeeps(t *testing.T) {
 	r := start(t)
 	r.ok("device", "request", "lab.campus.test", "--address", "127.9.5.5", "--owner", "bio", "--contact", "it@campus.test")
 	r.ok("device", "approve", "lab.campus.test")
+	r.ok("device", "edit", "lab.campus.test", "follow_dns=true")
 	r.ok("device", "suspend", "lab.campus.test", "--reason", "prints spam")
 	table := filepath.Join(t.TempDir(), "devices.csv")
 	write(t, table, "name,addresses,class\nlab.campus.test,127.9.5.5 127.9.5.6,scan\nprn.campus.test,127.0.0.9,\nthief.campus.test,127.9.5.5,\nbad,127.9.5.7,\n")
@@ -123,7 +134,7 @@ func TestImportKeeps(t *testing.T) {
 	}
 	r.ok("device", "import", "csv", table, "--confirm", planID.FindStringSubmatch(shown)[1])
 	d := r.ok("device", "show", "lab.campus.test", "-o", "json")
-	for _, want := range []string{`"state": "suspended"`, `"owner": "bio"`, "127.9.5.6", `"class": "scan"`, "it@campus.test"} {
+	for _, want := range []string{`"state": "suspended"`, `"owner": "bio"`, "127.9.5.6", `"class": "scan"`, `"follow_dns": true`, `"approver"`, "it@campus.test"} {
 		if !strings.Contains(d, want) {
 			t.Errorf("%s is gone:\n%s", want, d)
 		}
@@ -131,6 +142,43 @@ func TestImportKeeps(t *testing.T) {
 	write(t, table, "name,addresses\nthief.campus.test,127.9.5.5\n")
 	if shown := r.ok("device", "import", "csv", table); !strings.Contains(shown, "x device thief.campus.test: an address of it belongs to lab.campus.test") {
 		t.Errorf("it takes an address:\n%s", shown)
+	}
+}
+
+// To import again what is there changes nothing, also once the relay has told the
+// contacts: they would hear everything a second time.
+func TestImportAgain(t *testing.T) {
+	said := registry.Device{Name: "lab.campus.test", Scope: registry.ScopeAnywhere, State: registry.StateActive}
+	had := said
+	had.Told, had.Approver, had.Decision, had.FollowDNS = map[string]time.Time{"activated": time.Unix(0, 0).UTC()}, "lee", "fine", true
+	keep(&said, &had)
+	if !bytes.Equal(bare(&said), bare(&had)) {
+		t.Errorf("%s is to become %s", bare(&had), bare(&said))
+	}
+}
+
+// What was stored in part is not called done.
+func TestImportInPart(t *testing.T) {
+	r := start(t)
+	cfg, bus, err := connect(t.Context(), &flags{config: r.file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), bus, cfg.FileEntries())
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab := &registry.Device{Name: "lab.campus.test", State: registry.StateActive}
+	p := compareImport("csv", "x", &translate.Result{Entries: registry.Entries{Devices: []*registry.Device{lab}}}, snapshot)
+	bus.Close()
+	err = p.apply(t.Context(), s, io.Discard)
+	var out strings.Builder
+	if printed := p.print(&out); printed != nil || service.ExitCode(err) != service.ExitPartly || p.Done || !strings.Contains(out.String(), "x It is done in part: 0 of 1 entries") || strings.Contains(out.String(), "+ It is done") {
+		t.Errorf("%v, %v:\n%s", err, printed, out.String())
 	}
 }
 

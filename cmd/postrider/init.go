@@ -17,11 +17,11 @@ import (
 )
 
 func newInit() *cobra.Command {
-	hostname := ""
+	hostname, mode := "", ""
 	c := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Write a commented postrider.yaml, DKIM keys, and the DNS records to publish",
-		Long:  "Write a commented postrider.yaml, a pair of DKIM keys, and the DNS records to publish into DIR. Nothing that exists is overwritten.\n\n  postrider init --hostname smtp-relay.campus.test /etc/postrider",
+		Long:  "Write a commented postrider.yaml, a pair of DKIM keys, and the DNS records to publish into DIR. Nothing that exists is overwritten.\n\n  postrider init --hostname smtp-relay.campus.test /etc/postrider\n\nA relay may be for one way of sending only: direct is without a login, from the\ncampus to hosted domains; submission is with a login, from anywhere; connector is\nfrom registered addresses.\n\n  postrider init --mode connector --hostname smtp-relay.campus.test /etc/postrider",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if hostname == "" {
@@ -34,6 +34,9 @@ func newInit() *cobra.Command {
 			file := filepath.Join(dir, "postrider.yaml")
 			if strings.ContainsAny(hostname, "\"\\\n\r") {
 				return usage("--hostname %q: not a domain name", hostname)
+			}
+			if _, err := inMode(config.Template(hostname), mode); err != nil {
+				return err
 			}
 			cfg, err := config.Parse(file, config.Template(hostname))
 			if err != nil {
@@ -50,7 +53,11 @@ func newInit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			content := withKeys(config.Template(hostname), keys)
+			template, err := inMode(config.Template(hostname), mode)
+			if err != nil {
+				return err
+			}
+			content := withKeys(template, keys)
 			switch cfg, err := config.Parse(file, content); {
 			case err != nil:
 				return fmt.Errorf("check what is to be written: %w", err)
@@ -78,6 +85,7 @@ Next: fill in networks, domains and listeners, then
 		},
 	}
 	c.Flags().StringVar(&hostname, "hostname", "", "the relay's own name (default: this machine's)")
+	c.Flags().StringVar(&mode, "mode", "", "only one way of sending: direct, submission or connector (default: all)")
 	return c
 }
 

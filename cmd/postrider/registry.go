@@ -135,7 +135,7 @@ When an entry changes meanwhile, the rest is not done and the exit code is 7.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRegistry(cmd.Context(), f, func(s *store.Store, snapshot *registry.Snapshot) error {
-				a.Wildcards = wildcards(f)
+				a.Wildcards, a.Ticket = wildcards(f), a.ticket
 				p, err := a.plan(args[0], cmd.InOrStdin(), snapshot)
 				switch {
 				case err != nil:

@@ -101,9 +101,12 @@ func (s *session) within(reg *registry.Snapshot, to smtp.ForwardPath) error {
 	if len(over) == 0 {
 		return nil
 	}
-	s.slow()
 	s.facts.Over = over
-	if v := s.decide(reg); !v.Passes() {
+	v := s.decide(reg)
+	if !v.Admitted() { // else the rule only observes
+		s.slow()
+	}
+	if !v.Passes() {
 		err := s.refuse("rcpt", v)
 		s.facts.Over = nil // the recipients before are not concerned
 		return err

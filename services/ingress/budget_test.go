@@ -129,6 +129,19 @@ func TestLimitOfUnregistered(t *testing.T) {
 	}
 }
 
+// While the rule only observes, nobody is held, and nobody is slowed.
+func TestLimitObserved(t *testing.T) {
+	r := start(t, func(c *config.Config) {
+		c.Limits.Unregistered = config.HourLimit{RecipientsPerHour: 1}
+		c.Policy.Observe = []string{"limit"}
+	})
+	sameHour(t)
+	r.send(campus, message, "a@campus.test", "b@campus.test")
+	if passed, held := over(r); passed != 0 || held[overRecipients] != 1 || r.counted("postrider_ingress_slowed_total") != 0 {
+		t.Errorf("%d passed, %v over, %v slowed", passed, held, r.counted("postrider_ingress_slowed_total"))
+	}
+}
+
 // A sender over its limits waits once for each message, longer each time, and
 // never for long.
 func TestSlow(t *testing.T) {

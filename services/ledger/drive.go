@@ -95,6 +95,7 @@ func (d *driver) hold(ctx context.Context, f *fact, rcpts []openRecipient) error
 	h.Rule, h.Reason, _ = strings.Cut(rcpts[0].decided.reason, ": ")
 	// What was admitted when it was released before has the numbers up to there.
 	h.Message.First = 2 * len(a.Env.Recipients)
+	h.Message.Drive = f.drive // jobs of a lower one are void
 	return d.bus.HoldAgain(ctx, h)
 }
 

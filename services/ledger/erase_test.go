@@ -98,6 +98,28 @@ func TestEraseKept(t *testing.T) {
 	r.expect("KEEP", plain)
 }
 
+// Nor what was moved there by a round that did not look into KEEP.
+func TestEraseKeptSince(t *testing.T) {
+	t.Parallel()
+	r := newPurgeRig(t, queuetest.Start(t))
+	m := r.store(100)
+	r.enterPHI(m, "a@example.org")
+	r.clock = func() time.Time { return time.Now().Add(retention + time.Minute) }
+	r.rounds = 1
+	if err := r.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.expect("KEEP", m)
+	r.settle(m, retention, "a@example.org")
+	if _, err := r.ledger.caughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.expect("", m)
+}
+
 // While LEDGER is in doubt nothing is erased.
 func TestEraseWaitsForRecovery(t *testing.T) {
 	t.Parallel()

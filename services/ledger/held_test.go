@@ -137,6 +137,22 @@ func TestRecoveryHoldsAgain(t *testing.T) {
 	}
 }
 
+// What was driven and held since is held again under the number of its drive: a
+// lower one would be void when it is released.
+func TestRecoveryHoldsAgainWhatWasDriven(t *testing.T) {
+	t.Parallel()
+	bus := queuetest.Start(t)
+	r := newRecoveryRig(t, bus, t.TempDir())
+	m := r.accept("a@example.org")
+	r.record(with(outcome(event.Driven, string(m.id), 0, to("a@example.org")), func(e *event.Record) { e.Drive = 1 }))
+	r.record(heldAt(event.Kept, string(m.id), time.Minute, "a@example.org"))
+	r.recover()
+	h, err := bus.HeldOf(t.Context(), m.id)
+	if err != nil || h.Message.Drive != 1 {
+		t.Errorf("held again %+v, %v", h, err)
+	}
+}
+
 // A held message outlives the retention: it is moved to KEEP, MAIL is purged,
 // and it stays there until it is settled.
 func TestHeldIsKept(t *testing.T) {

@@ -19,8 +19,8 @@
 // Content is purged, by the instance that leads, only after it is settled: when
 // the books have the message with every recipient settled, and policy has
 // acknowledged it. What outlives the retention before is in KEEP by then. Health
-// data does not wait for the retention: it is overwritten within seconds, what of it
-// was in KEEP within a minute.
+// data does not wait for the retention: it is overwritten within seconds; what of it
+// was in KEEP is purged within a minute.
 //
 // What is accepted, has no end in LEDGER and is in no stream is driven again,
 // once no worker has it in hand: a few messages by itself, many after a person

@@ -83,6 +83,7 @@ func (p *purger) plan(ctx context.Context, stream string, u unread) (*plan, erro
 				gives += size
 			} else {
 				takes += size
+				p.phiKept = p.phiKept || a.phi
 				out.moves = append(out.moves, move{a.id, h.seq, size})
 			}
 			out.gone = append(out.gone, h)

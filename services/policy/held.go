@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/postrider/postrider/shared/event"
 	"github.com/postrider/postrider/shared/queue"
@@ -70,10 +71,11 @@ func (p *Policy) HandleDecision(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return err
 	}
-	if h.Decision == nil || !h.Decision.Same(d) {
-		return nil // another took its place, and comes as well
-	}
 	switch {
+	case h.DecidedSeq < m.Seq: // acknowledged, it would be carried out by nobody
+		return queue.Later(time.Second, "the bus does not show the decision yet")
+	case h.DecidedSeq > m.Seq:
+		return nil // another took its place, and comes as well
 	case d.Verb == event.Release:
 		err = p.release(ctx, h, d)
 	case d.Verb == event.Bounce:

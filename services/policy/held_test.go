@@ -239,3 +239,45 @@ func TestUnscannedIsHeld(t *testing.T) {
 		t.Errorf("held %+v", h)
 	}
 }
+
+// A decision that the bus shows to the worker before it shows it to who asks is
+// carried out later: acknowledged, it would block every other for a week.
+func TestDecisionNotSeenYet(t *testing.T) {
+	r := start(t)
+	_, h := r.hold(suspect("x@example.test"))
+	d := event.Decision{Schema: event.Schema, QueueID: h.Message.QueueID, Verb: event.Release, At: time.Now(), Actor: "anna"}
+	m := queue.Message{Data: event.Encode(&d), Subject: queue.DecisionSubject(d.QueueID, ""), Seq: h.Seq + 1}
+	if err := r.HandleDecision(t.Context(), m); err == nil {
+		t.Error("acknowledged, and not carried out")
+	}
+	r.twice(r.decide(h, event.Release, false))
+	if r.stillHeld(h) {
+		t.Error("it is still held")
+	}
+}
+
+// A job with health data that is sent back asks for a report that is health data
+// (W13).
+func TestBounceOfAHeldJobWithPHI(t *testing.T) {
+	r := start(t)
+	j := &event.Job{Schema: event.Schema, ID: "Q-0", QueueID: "Q", PHI: true, Destination: "example.test", AcceptedAt: time.Now(),
+		Env: mail.Envelope{ReversePath: accepted().Env.ReversePath, Recipients: accepted("x@example.test").Env.Recipients}}
+	held := event.HeldJob(j, event.RuleHold, "", time.Now())
+	if err := r.bus.Hold(t.Context(), held); err != nil {
+		t.Fatal(err)
+	}
+	d := event.Decision{QueueID: "Q", Part: held.Part(), Verb: event.Bounce, Actor: "anna"}
+	if err := r.bus.Decide(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.bus.HeldPart(t.Context(), "Q", held.Part())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.HandleDecision(t.Context(), queue.Message{Data: event.Encode(h.Decision), Seq: h.DecidedSeq}); err != nil {
+		t.Fatal(err)
+	}
+	if reports, _ := r.reports(); len(reports) != 1 || !reports[0].PHI {
+		t.Errorf("reports %+v", reports)
+	}
+}

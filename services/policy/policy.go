@@ -40,6 +40,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -108,12 +109,15 @@ func Run(ctx context.Context, env *service.Env) error {
 
 // Policy decides over accepted messages.
 type Policy struct {
-	bus      *queue.Bus
-	rules    *authz.Rules
-	registry func() *registry.Snapshot
-	metrics  *metrics
-	scanners *scan.Scanners  // nil for none
-	holdings *queue.Holdings // nil for none
+	bus       *queue.Bus
+	rules     *authz.Rules
+	registry  func() *registry.Snapshot
+	metrics   *metrics
+	scanners  *scan.Scanners  // nil for none
+	holdings  *queue.Holdings // nil for none
+	untouched untouched
+	// searching is held by who looks for a decision of long ago: that takes memory.
+	searching sync.Mutex
 }
 
 // Handle decides about one message of MAIL.
@@ -125,10 +129,11 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 	if err != nil {
 		return queue.Poison(err)
 	}
+	untouched := p.untouched.begin(a.QueueID, m.Delivered)
 	if err := p.bus.Intake.GiveWay(ctx, "policy", a.Class.Lane(), m.Stored); err != nil {
 		return err
 	}
-	if m.Delivered > 1 {
+	if !untouched {
 		// To hold it is the last thing that a run does.
 		if was, err := p.bus.WasHeld(ctx, a.QueueID, ""); err != nil || was {
 			return err
@@ -146,7 +151,8 @@ func (p *Policy) Handle(ctx context.Context, m queue.Message) error {
 		return err
 	}
 	e := admitted(a, ref, d)
-	decided, err := p.commit(ctx, e)
+	p.untouched.end(a.QueueID)
+	decided, err := p.commit(ctx, e, m, untouched)
 	if err != nil {
 		return fmt.Errorf("admit %s: %w", a.QueueID, err)
 	}
@@ -202,7 +208,12 @@ func (p *Policy) decide(ctx context.Context, a *event.Accepted, ref event.Conten
 
 // commit stores the decision. Where an earlier run did so already, that one
 // holds and is returned: its recipients may be on their way.
-func (p *Policy) commit(ctx context.Context, e *event.Admitted) (*event.Admitted, error) {
+func (p *Policy) commit(ctx context.Context, e *event.Admitted, m queue.Message, untouched bool) (*event.Admitted, error) {
+	if !untouched && time.Since(m.Stored) > recognised {
+		if before, err := p.longAgo(ctx, e.QueueID, m.Stored); err != nil || before != nil {
+			return before, err
+		}
+	}
 	subject := queue.AdmittedSubject(e.Class.Lane(), queue.ShardOf(e.QueueID))
 	at, err := p.bus.Publish(ctx, subject, string(e.QueueID), event.Encode(e))
 	if err != nil {
@@ -213,6 +224,22 @@ func (p *Policy) commit(ctx context.Context, e *event.Admitted) (*event.Admitted
 		return e, nil
 	}
 	return p.earlier(ctx, at)
+}
+
+// recognised is for how long the bus is trusted to recognise what was published
+// before, which is less than it does.
+const recognised = time.Minute
+
+// longAgo finds the decision that an earlier run stored about a message of that
+// time, and then no policy ran until the bus had forgotten it; nil for none.
+func (p *Policy) longAgo(ctx context.Context, id mail.QueueID, stored time.Time) (before *event.Admitted, err error) {
+	p.searching.Lock()
+	defer p.searching.Unlock()
+	data, err := p.bus.Published(ctx, queue.StreamAdmitted, string(id), stored.Add(-recognised))
+	if err != nil || data == nil {
+		return nil, err
+	}
+	return event.Decode[event.Admitted](data)
 }
 
 // earlier reads the decision of an earlier run.

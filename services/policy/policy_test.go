@@ -19,6 +19,7 @@ import (
 	"github.com/postrider/postrider/shared/registry"
 	"github.com/postrider/postrider/shared/service"
 	"github.com/postrider/postrider/shared/smtp"
+	"github.com/postrider/postrider/shared/timetest"
 )
 
 var client = netip.MustParseAddr("10.2.3.4")
@@ -207,6 +208,35 @@ func TestPartialRefusal(t *testing.T) {
 	}
 }
 
+// The decision of the first run holds also when no policy ran until the bus had
+// forgotten that it was stored: who was admitted then is not refused.
+func TestFirstDecisionHoldsForLong(t *testing.T) {
+	r := start(t)
+	s, err := r.bus.JS.Stream(t.Context(), queue.StreamAdmitted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.CachedInfo().Config
+	c.Duplicates = 100 * time.Millisecond
+	if _, err := r.bus.JS.UpdateStream(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	m := r.store(accepted("x@example.test"))
+	r.handle(m)
+	timetest.Await(t, "the bus to forget", func() bool {
+		at, err := r.bus.Publish(t.Context(), queue.AdmittedSubject(mail.LaneNormal, 0), "probe", event.Encode(&event.Admitted{Schema: event.Schema}))
+		return err == nil && !at.Duplicate && at.Seq > 2
+	})
+	before, _ := r.admitted()
+	r.reg = stranger
+	m.Delivered = 2
+	r.handle(m)
+	after, _ := r.admitted()
+	if reports, _ := r.reports(); len(reports) != 0 || len(after) != len(before) {
+		t.Errorf("%d reports, %d decisions more", len(reports), len(after)-len(before))
+	}
+}
+
 // Nobody is refused by a registry that is older than the one that ingress decided
 // by, unless it stays so.
 func TestRegistryBehind(t *testing.T) {
@@ -274,7 +304,7 @@ func TestDecisionHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		ref := event.ContentRef{Stream: queue.MailStream(queue.ShardOf(a.QueueID)), Seq: m.Seq, Size: a.Size}
-		if _, err := r.commit(t.Context(), admitted(a, ref, decide(r.rules, r.reg, a))); err != nil {
+		if _, err := r.commit(t.Context(), admitted(a, ref, decide(r.rules, r.reg, a)), m, true); err != nil {
 			t.Fatal(err)
 		}
 		r.reg = known(registry.ScopeAnywhere)

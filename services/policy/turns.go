@@ -58,7 +58,14 @@ type turns struct {
 	next  uint64 // sequence of HELD
 	lines map[string]*line
 	// drops are those that can be undone still, by subject.
-	drops map[string]event.Decision
+	drops map[string]dropped
+}
+
+// dropped is a drop, and when it was stored: whoever decided it may have a clock
+// that is behind, and the time to undo it all the same.
+type dropped struct {
+	event.Decision
+	stored time.Time
 }
 
 // line are the messages of one device, the oldest first.
@@ -87,7 +94,7 @@ func openTurns(ctx context.Context, p *Policy, env *service.Env) (*turns, error)
 
 // watch looks after HELD until ctx ends.
 func (w *turns) watch(ctx context.Context) {
-	w.next, w.lines, w.drops = 0, map[string]*line{}, map[string]event.Decision{}
+	w.next, w.lines, w.drops = 0, map[string]*line{}, map[string]dropped{}
 	tick := time.NewTicker(turnPeriod)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -132,7 +139,7 @@ func (w *turns) look(ctx context.Context) (err error) {
 			w.enter(n.Held)
 		case n.Decision == nil:
 		case n.Decision.Verb == event.Drop && !n.Decision.Final:
-			w.drops[queue.HeldSubject(n.Decision.QueueID, n.Decision.Part)] = *n.Decision
+			w.drops[queue.HeldSubject(n.Decision.QueueID, n.Decision.Part)] = dropped{*n.Decision, n.Stored}
 		default:
 			delete(w.drops, queue.HeldSubject(n.Decision.QueueID, n.Decision.Part))
 			if n.Decision.Verb == event.Undo {
@@ -172,15 +179,19 @@ func (w *turns) enter(h *event.Held) {
 	}
 }
 
-// finalize makes the drops final that were decided event.UndoFor before now.
+// finalize makes the drops final that were stored event.UndoFor before now.
 // That is a decision of its own: of it and an undo at the same time, one is.
 func (w *turns) finalize(ctx context.Context, now time.Time) error {
+	left := roundMost
 	for key, d := range w.drops {
-		if now.Sub(d.At) < event.UndoFor {
+		if now.Sub(d.stored) < event.UndoFor {
 			continue
 		}
+		if left--; left < 0 {
+			return nil // turns wait behind drops, a round at most
+		}
 		d.Final = true
-		if err := w.bus.Decide(ctx, d); err != nil && !over(err) {
+		if err := w.bus.Decide(ctx, d.Decision); err != nil && !over(err) {
 			return err
 		}
 		delete(w.drops, key)

@@ -17,7 +17,7 @@ import (
 // turns is a leader that has just begun.
 func (r *rig) turns() *turns {
 	r.t.Helper()
-	w := &turns{Policy: r.Policy, lifetime: config.Defaults().Delivery.Lifetime, lines: map[string]*line{}, drops: map[string]event.Decision{}}
+	w := &turns{Policy: r.Policy, lifetime: config.Defaults().Delivery.Lifetime, lines: map[string]*line{}, drops: map[string]dropped{}}
 	var err error
 	if w.budgets, err = budget.Open(r.t.Context(), r.bus); err == nil {
 		w.holdings, err = r.bus.FollowHoldings(r.t.Context())
@@ -236,7 +236,7 @@ func TestReleaseJob(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.twice(queue.Message{Data: m.Data})
+		r.twice(queue.Message{Data: m.Data, Seq: m.Sequence})
 		var jobs []queue.JobEntry
 		r.bus.ListJobs(t.Context(), func(e queue.JobEntry) error { jobs = append(jobs, e); return nil })
 		if len(jobs) != n+1 {
@@ -249,5 +249,48 @@ func TestReleaseJob(t *testing.T) {
 		if again := (&event.Holding{At: j.Released, Jobs: []string{j.ID}}); again.Covers(j) {
 			t.Error("a holding from before concerns what was released")
 		}
+	}
+}
+
+// An undo that comes between the leader's look and its final word holds, and so
+// does a drop after it for as long as it can be undone itself.
+func TestUndoAtTheLastMoment(t *testing.T) {
+	r := start(t)
+	_, h := r.hold(suspect("x@example.test"))
+	for _, verbs := range [][]event.Verb{{event.Undo}, {event.Undo, event.Drop}} {
+		r.decide(h, event.Drop, false)
+		w := r.turns()
+		if err := w.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, verb := range verbs {
+			r.decide(h, verb, false)
+		}
+		if err := w.finalize(t.Context(), time.Now().Add(event.UndoFor+time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := r.bus.HeldOf(t.Context(), h.Message.QueueID); err != nil || e.Decision.Final || e.Decision.Verb != verbs[len(verbs)-1] {
+			t.Errorf("after %v: %+v, %v", verbs, e.Decision, err)
+		}
+	}
+}
+
+// Who drops by a clock that is behind has ten minutes, too.
+func TestDropByAnotherClock(t *testing.T) {
+	r := start(t)
+	a := suspect("x@example.test")
+	a.At = time.Now().Add(-time.Hour)
+	_, h := r.hold(a)
+	if err := r.bus.Decide(t.Context(), event.Decision{QueueID: h.Message.QueueID, Verb: event.Drop, At: a.At.Add(time.Minute), Actor: "anna"}); err != nil {
+		t.Fatal(err)
+	}
+	w := r.turns()
+	w.look1(t, time.Now().Add(event.UndoFor/2))
+	if e, err := r.bus.HeldOf(t.Context(), h.Message.QueueID); err != nil || e.Decision.Final {
+		t.Errorf("%+v, %v", e, err)
+	}
+	w.look1(t, time.Now().Add(event.UndoFor+time.Minute))
+	if e, err := r.bus.HeldOf(t.Context(), h.Message.QueueID); err != nil || !e.Decision.Final {
+		t.Errorf("%+v, %v", e, err)
 	}
 }

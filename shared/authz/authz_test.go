@@ -187,3 +187,23 @@ func TestTexts(t *testing.T) {
 		}
 	}
 }
+
+// An entry for a whole domain allows nothing where those are not wanted, not even
+// the address that it is itself (S27).
+func TestSenderWildcard(t *testing.T) {
+	d := *printer
+	d.Senders = []string{"*@campus.test"}
+	reg := registry.NewSnapshot(2, registry.Entries{Devices: []*registry.Device{&d}})
+	for _, c := range []struct {
+		on     bool
+		sender string
+		want   bool
+	}{{true, "x@CAMPUS.test", true}, {true, "x@sub.campus.test", false}, {false, "x@campus.test", false}, {false, "*@campus.test", false}} {
+		rules := campusRules()
+		rules.SenderWildcards = c.on
+		f := Facts{Address: netip.MustParseAddr("10.2.3.4"), ReversePath: reverse(c.sender)}
+		if v := Decide(rules, reg, &f); v.Admitted() != c.want {
+			t.Errorf("%s, wildcards %v: %+v", c.sender, c.on, v)
+		}
+	}
+}

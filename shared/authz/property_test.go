@@ -16,7 +16,9 @@ import (
 )
 
 // The worlds of these tests are small, so that rules meet: three domains, a few
-// addresses, devices with any registration.
+// addresses, devices with any registration. Most rules of a world are off, and much
+// of what is sent is in order: where everything is wrong, the first rule hides all
+// others. Each world is asked by every client that there is (everybody).
 
 var (
 	domains   = []string{"campus.test", "chem.campus.test", "inet.test"}
@@ -24,8 +26,29 @@ var (
 	now       = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 )
 
+var names = []string{"", "d0.campus.test", "D1.campus.test", "other.test"}
+
 func drawMode(t *rapid.T, name string) Mode {
-	return rapid.SampledFrom([]Mode{Off, Observe, Enforce}).Draw(t, name)
+	return rapid.SampledFrom([]Mode{Off, Off, Off, Observe, Enforce}).Draw(t, name)
+}
+
+// everybody asks for each client that there is, and each of the domains, in the
+// same attempt otherwise.
+func everybody(attempt *Facts, ask func(*Facts)) {
+	for _, address := range addresses {
+		for _, identity := range []string{"", "app-0", "app-1", "nobody"} {
+			for _, authority := range []Authority{Local, Kerberos} {
+				for _, domain := range domains {
+					for _, name := range names {
+						f := *attempt
+						f.Address, f.Name, f.Identity, f.Authority = netip.MustParseAddr(address), name, identity, authority
+						f.Recipient = &smtp.ForwardPath{Address: smtp.Address{Local: attempt.Recipient.Local, Domain: domain}}
+						ask(&f)
+					}
+				}
+			}
+		}
+	}
 }
 
 func drawRules(t *rapid.T) *Rules {
@@ -57,7 +80,8 @@ func drawDevice(t *rapid.T, i int) *registry.Device {
 		Proof:   rapid.SampledFrom([]registry.Proof{"", registry.ProofEither, registry.ProofCredential, registry.ProofBoth}).Draw(t, "proof"),
 		Traffic: rapid.SampledFrom([]registry.Traffic{"", registry.TrafficScans, registry.TrafficSurvey}).Draw(t, "traffic"),
 		State: rapid.SampledFrom([]registry.State{
-			registry.StateRequested, registry.StateApproved, registry.StateActive, registry.StateActive, registry.StateSuspended, registry.StateRetired,
+			registry.StateActive, registry.StateActive, registry.StateActive, registry.StateActive,
+			registry.StateRequested, registry.StateApproved, registry.StateSuspended, registry.StateRetired,
 		}).Draw(t, "state"),
 	}
 	for _, r := range rapid.SliceOfN(rapid.SampledFrom([]string{"10.1.1.1", "10.1.1.0/30", "10.1.0.0/16", "192.0.2.1", "2001:db8::1"}), 0, 2).Draw(t, "ranges") {
@@ -65,7 +89,7 @@ func drawDevice(t *rapid.T, i int) *registry.Device {
 		a.State = rapid.SampledFrom([]registry.State{"", registry.StateActive, registry.StateRetired}).Draw(t, "address state")
 		d.Addresses = append(d.Addresses, a)
 	}
-	for range rapid.IntRange(0, 2).Draw(t, "senders") {
+	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "senders") {
 		d.Senders = append(d.Senders, drawAddress(t, "allowed"))
 	}
 	d.Limits.Size = rapid.SampledFrom([]int64{0, 100, 5000}).Draw(t, "size")
@@ -81,10 +105,10 @@ func drawEntries(t *rapid.T) registry.Entries {
 		Domains: []*registry.Domain{{Name: "campus.test", Internal: rapid.Bool().Draw(t, "internal")}, {Name: "chem.campus.test"}},
 		Owners:  []*registry.Owner{{Name: "chem"}, {Name: "vendor", External: true}},
 	}
-	for i := range rapid.IntRange(0, 3).Draw(t, "devices") {
+	for i := range rapid.SampledFrom([]int{0, 1, 2, 3, 3}).Draw(t, "devices") {
 		e.Devices = append(e.Devices, drawDevice(t, i))
 		e.Credentials = append(e.Credentials, &registry.Credential{
-			Name: fmt.Sprint("app-", i), Device: fmt.Sprintf("d%d.campus.test", i), Suspended: rapid.Bool().Draw(t, "credential suspended"),
+			Name: fmt.Sprint("app-", i), Device: fmt.Sprintf("d%d.campus.test", i), Suspended: rapid.IntRange(0, 3).Draw(t, "credential suspended") == 0,
 		})
 	}
 	for _, kind := range rapid.SliceOfDistinct(rapid.SampledFrom([]registry.Kind{
@@ -98,25 +122,28 @@ func drawEntries(t *rapid.T) registry.Entries {
 
 func drawFacts(t *rapid.T) *Facts {
 	f := &Facts{
-		Listener: "devices", Submission: rapid.Bool().Draw(t, "submission"), At: now,
+		Listener: "devices", Submission: rapid.IntRange(0, 3).Draw(t, "submission") == 0, At: now,
 		Address:    netip.MustParseAddr(rapid.SampledFrom(addresses).Draw(t, "address")),
-		Name:       rapid.SampledFrom([]string{"", "d0.campus.test", "D1.campus.test", "other.test"}).Draw(t, "name"),
+		Name:       rapid.SampledFrom(names).Draw(t, "name"),
 		NameDoubt:  rapid.Bool().Draw(t, "doubt"),
 		Helo:       rapid.SampledFrom([]string{"prn", "a&b", ""}).Draw(t, "helo"),
 		Identity:   rapid.SampledFrom([]string{"", "", "app-0", "app-1", "nobody"}).Draw(t, "identity"),
 		Authority:  rapid.SampledFrom([]Authority{"", Local, Kerberos}).Draw(t, "authority"),
-		Messages:   rapid.IntRange(0, 5).Draw(t, "messages"),
-		Recipients: rapid.IntRange(0, 5).Draw(t, "recipients"),
-		Size:       rapid.SampledFrom([]int64{0, 99, 101, 1001, 9000}).Draw(t, "octets"),
-		Standing:   rapid.SampledFrom([]Standing{"", StandingValid, StandingUnknown, StandingPersonal, StandingDoubt}).Draw(t, "standing"),
-		FromFault:  rapid.SampledFrom([]Fault{"", "", FromMissing, FromUnreadable, FromGroup}).Draw(t, "fault"),
-		Scan:       rapid.SampledFrom([]Outcome{"", "", Admit, Hold, Refuse, Later}).Draw(t, "scan"),
+		Messages:   rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 5}).Draw(t, "messages"),
+		Recipients: rapid.SampledFrom([]int{0, 0, 0, 2, 3, 5}).Draw(t, "recipients"),
+		Size:       rapid.SampledFrom([]int64{0, 0, 0, 99, 101, 1001, 9000}).Draw(t, "octets"),
+		Standing:   rapid.SampledFrom([]Standing{"", "", StandingValid, StandingUnknown, StandingPersonal, StandingDoubt}).Draw(t, "standing"),
+		FromFault:  rapid.SampledFrom([]Fault{"", "", "", FromMissing, FromUnreadable, FromGroup}).Draw(t, "fault"),
+		Scan:       rapid.SampledFrom([]Outcome{"", "", "", Admit, Hold, Refuse, Later}).Draw(t, "scan"),
 	}
 	if rapid.Bool().Draw(t, "sender") {
 		f.ReversePath = reverse(drawAddress(t, "from"))
 		f.HeaderFrom = []string{drawAddress(t, "header")}
 	}
-	if rapid.Bool().Draw(t, "over") {
+	if rapid.IntRange(0, 2).Draw(t, "in order") > 0 {
+		f.Helo, f.Messages, f.Recipients, f.Size, f.Standing, f.FromFault, f.Scan = "prn", 0, 0, 0, "", "", ""
+	}
+	if rapid.IntRange(0, 3).Draw(t, "over") == 0 {
 		f.Over = []string{"messages_per_hour"}
 	}
 	a, err := smtp.ParseAddress(drawAddress(t, "to"))
@@ -130,55 +157,102 @@ func drawFacts(t *rapid.T) *Facts {
 // Decide always answers, the same each time, with a reply that fits.
 func TestDecideIsTotal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rules, reg, f := drawRules(t), registry.NewSnapshot(1, drawEntries(t)), drawFacts(t)
-		v := Decide(rules, reg, f)
-		if again := Decide(rules, reg, f); !reflect.DeepEqual(v, again) {
-			t.Fatalf("%+v, then %+v", v, again)
-		}
-		if (v.Outcome == Refuse) != v.Reply.Permanent() || (v.Outcome == Later) != v.Reply.Transient() {
-			t.Fatalf("%s with reply %v", v.Outcome, v.Reply)
-		}
-		if v.Rule == "" || v.Reason == "" || v.Class == "" || len(v.Reply.Text) > maxText || strings.ContainsAny(v.Reply.Text, "\r\n") {
-			t.Fatalf("%+v", v)
-		}
+		rules, reg, attempt := drawRules(t), registry.NewSnapshot(1, drawEntries(t)), drawFacts(t)
+		everybody(attempt, func(f *Facts) { answers(t, rules, reg, f) })
 	})
+}
+
+func answers(t *rapid.T, rules *Rules, reg *registry.Snapshot, f *Facts) {
+	v := Decide(rules, reg, f)
+	if again := Decide(rules, reg, f); !reflect.DeepEqual(v, again) {
+		t.Fatalf("%+v, then %+v", v, again)
+	}
+	if (v.Outcome == Refuse) != v.Reply.Permanent() || (v.Outcome == Later) != v.Reply.Transient() {
+		t.Fatalf("%s with reply %v", v.Outcome, v.Reply)
+	}
+	if v.Rule == "" || v.Reason == "" || v.Class == "" || len(v.Reply.Text) > maxText || strings.ContainsAny(v.Reply.Text, "\r\n") {
+		t.Fatalf("%+v", v)
+	}
 }
 
 // Nothing goes beyond the hosted domains but what an active device sends within
 // its scope, with every proof that its registration and the rules want.
 func TestNoOpenRelay(t *testing.T) {
+	went := 0
 	rapid.Check(t, func(t *rapid.T) {
-		rules, reg, f := drawRules(t), registry.NewSnapshot(1, drawEntries(t)), drawFacts(t)
-		v := Decide(rules, reg, f)
-		if !v.Passes() || reg.Hosted(f.Recipient.Domain) {
-			return
-		}
-		if rules.Sandbox && f.Address.Unmap().IsLoopback() {
-			return
-		}
-		d, ok := reg.Device(v.Device)
-		if !ok || d.State != registry.StateActive || d.Scope != registry.ScopeAnywhere {
-			t.Fatalf("%+v of %+v", v, d)
-		}
-		c, known := reg.Credential(f.Identity)
-		byCredential := f.Identity != "" && known && c.Device == d.Name && !c.Suspended
-		if !byCredential && !d.Sends(f.Address) {
-			t.Fatalf("neither by credential nor by address: %+v of %+v", v, d)
-		}
-		if slices.Contains(rules.Observing, "proof") {
-			return
-		}
-		if d.Proof == registry.ProofBoth && !(byCredential && d.Sends(f.Address)) || d.Proof == registry.ProofCredential && !byCredential {
-			t.Fatalf("without the proof: %+v of %+v", v, d)
+		for range 10 { // a world is soon asked, and few have what a mistake needs
+			rules, reg, attempt := drawRules(t), registry.NewSnapshot(1, drawEntries(t)), drawFacts(t)
+			everybody(attempt, func(f *Facts) {
+				v := Decide(rules, reg, f)
+				switch {
+				case !v.Passes() || rules.Sandbox && f.Address.Unmap().IsLoopback():
+				case reg.Hosted(f.Recipient.Domain):
+					inside(t, rules, reg, f, v)
+				default:
+					went++
+					beyond(t, rules, reg, f, v)
+				}
+			})
 		}
 	})
+	if went < 500 {
+		t.Errorf("only %d messages went beyond the hosted domains: this shows nothing", went)
+	}
+}
+
+// inside is what must hold of mail to a hosted domain.
+func inside(t *rapid.T, rules *Rules, reg *registry.Snapshot, f *Facts, v Verdict) {
+	d, known := reg.Device(v.Device)
+	switch {
+	case known && d.State == registry.StateActive:
+	case known:
+		t.Fatalf("%+v of %+v", v, d)
+	case rules.Postmaster != "" && strings.EqualFold(rules.Postmaster, f.Recipient.Address.String()):
+	case rules.HostedFromCampus == Off || !reg.KindsOf(f.Address).Has(registry.KindCampus):
+		t.Fatalf("neither registered nor of the campus: %+v", v)
+	}
+}
+
+// beyond is what must hold of mail that goes there.
+func beyond(t *rapid.T, rules *Rules, reg *registry.Snapshot, f *Facts, v Verdict) {
+	d, ok := reg.Device(v.Device)
+	if !ok || d.State != registry.StateActive || d.Scope != registry.ScopeAnywhere {
+		t.Fatalf("%+v of %+v", v, d)
+	}
+	c, known := reg.Credential(f.Identity)
+	byCredential := f.Identity != "" && known && c.Device == d.Name && !c.Suspended
+	if !byCredential && !d.Sends(f.Address) {
+		t.Fatalf("neither by credential nor by address: %+v of %+v", v, d)
+	}
+	observes := func(rule string) bool { return slices.Contains(rules.Observing, rule) }
+	if !observes("proof") && (d.Proof == registry.ProofBoth && !(byCredential && d.Sends(f.Address)) || d.Proof == registry.ProofCredential && !byCredential) {
+		t.Fatalf("without the proof: %+v of %+v", v, d)
+	}
+	if byCredential {
+		return
+	}
+	kinds := reg.KindsOf(f.Address)
+	switch {
+	case f.Submission && !observes("authentication"):
+		t.Fatalf("submitted without a login: %+v", v)
+	case (kinds.Has(registry.KindDeny) || kinds.Has(registry.KindWorkstations)) && !observes("denied-network"):
+		t.Fatalf("from a denied network: %+v", v)
+	case rules.NAT == Enforce && kinds.Has(registry.KindNAT), rules.Cloud == Enforce && kinds.Has(registry.KindCloud):
+		t.Fatalf("from an address that proves nothing: %+v", v)
+	case rules.MustAuthenticate == Enforce && !d.Exempt.Holds(f.At):
+		t.Fatalf("without login or exemption: %+v", v)
+	case rules.FCrDNS == Enforce && !strings.EqualFold(f.Name, d.Name) && !d.Ranged(f.Address):
+		t.Fatalf("under the name %q: %+v", f.Name, v)
+	}
 }
 
 // A restriction more never turns a refusal into an admission.
 func TestRestrictionsOnlyRestrict(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		rules, entries, f := drawRules(t), drawEntries(t), drawFacts(t)
-		before := Decide(rules, registry.NewSnapshot(1, entries), f)
+		rules, entries, attempt := drawRules(t), drawEntries(t), drawFacts(t)
+		loose := registry.NewSnapshot(1, entries)
+		before := map[string]Verdict{}
+		everybody(attempt, func(f *Facts) { before[who(f)] = Decide(rules, loose, f) })
 		tighter := *rules
 		switch rapid.IntRange(0, 4).Draw(t, "restriction") {
 		case 0: // a rule that did not apply does
@@ -209,12 +283,16 @@ func TestRestrictionsOnlyRestrict(t *testing.T) {
 				c.Suspended = true
 			}
 		}
-		after := Decide(&tighter, registry.NewSnapshot(2, entries), f)
-		if before.Outcome == Refuse && after.Outcome != Refuse {
-			t.Fatalf("%+v, then %+v", before, after)
-		}
-		if !before.Passes() && after.Passes() {
-			t.Fatalf("%+v, then %+v", before, after)
-		}
+		tight := registry.NewSnapshot(2, entries)
+		everybody(attempt, func(f *Facts) {
+			was, is := before[who(f)], Decide(&tighter, tight, f)
+			if was.Outcome == Refuse && is.Outcome != Refuse || !was.Passes() && is.Passes() {
+				t.Fatalf("%s: %+v, then %+v", who(f), was, is)
+			}
+		})
 	})
+}
+
+func who(f *Facts) string {
+	return fmt.Sprint(f.Address, f.Name, f.Identity, f.Authority, f.Recipient.Domain)
 }

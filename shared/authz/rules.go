@@ -111,7 +111,7 @@ var table = [...]rule{
 	{Rule: Rule{Name: "limit", Switch: "policy.observe", About: "a sender over its hourly limit is slowed", Fix: "wait, send less, or ask for a higher limit; bulk mail goes through the list service"}, rcpt: true, observable: true, find: (*decision).limit},
 	{Rule: Rule{Name: "fcrdns", Switch: "policy.fcrdns", About: "the DNS knows the address by its registered name, and the other way round", Fix: "have PTR and address records made for the registered name"},
 		mode: func(r *Rules) Mode { return r.FCrDNS }, rcpt: true, find: (*decision).fcrdns},
-	{Rule: Rule{Name: "routing", About: "only who may send anywhere puts a route into the address", Fix: "write the recipient as name@domain, without %, ! or a second @"}, rcpt: true, find: (*decision).routing},
+	{Rule: Rule{Name: "routing", Switch: "policy.observe", About: "only who may send anywhere puts a route into the address", Fix: "write the recipient as name@domain, without %, ! or a second @"}, rcpt: true, observable: true, find: (*decision).routing},
 	{Rule: Rule{Name: "registered", About: "an active device within its scope"}, rcpt: true, find: (*decision).registered},
 	{Rule: Rule{Name: "postmaster", Switch: "relay.postmaster", About: "whose sender is in order may write to the postmaster"}, rcpt: true, find: (*decision).postmaster},
 	{Rule: Rule{Name: "campus-to-hosted", Switch: "policy.hosted_from_campus", About: "a campus address to a hosted domain"},

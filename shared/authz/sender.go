@@ -171,8 +171,8 @@ func (d *decision) headerFrom() (Verdict, bool) {
 // whole domains may be in it, *@campus.test is any address of that one.
 func (d *decision) listed(list []string, address string) bool {
 	return slices.ContainsFunc(list, func(s string) bool {
-		if all, ok := strings.CutPrefix(s, "*@"); ok && d.rules.SenderWildcards {
-			return strings.EqualFold(all, address[strings.LastIndexByte(address, '@')+1:])
+		if all, ok := strings.CutPrefix(s, "*@"); ok {
+			return d.rules.SenderWildcards && strings.EqualFold(all, address[strings.LastIndexByte(address, '@')+1:])
 		}
 		return same(s, address)
 	})

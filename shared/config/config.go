@@ -272,7 +272,7 @@ type Policy struct {
 	SPFInclude string `yaml:"spf_include"`
 	// Observe are rules without a key of their own that are recorded and not
 	// applied: authentication, denied-network, proof, sender-allowed,
-	// internal-domain, header-from, content, limit. Whom a rule would stop says
+	// internal-domain, header-from, content, limit, routing. Whom a rule would stop says
 	// "postrider check observed".
 	Observe []string `yaml:"observe"`
 	// SenderProof wants of each domain that a device sends as that it is hosted, or

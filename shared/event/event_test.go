@@ -331,14 +331,16 @@ func TestQuirkString(t *testing.T) {
 	}
 }
 
-// The first decision holds, except that a drop can be undone before it is final.
+// The first decision holds, except that a drop can be undone before it is final;
+// final is that drop, and no other.
 func TestDecisionReplaces(t *testing.T) {
 	release, bounce, drop, undo, final := Decision{Verb: Release}, Decision{Verb: Bounce}, Decision{Verb: Drop}, Decision{Verb: Undo}, Decision{Verb: Drop, Final: true}
+	another := Decision{Verb: Drop, At: at}
 	for _, tt := range []struct {
 		before *Decision
 		may    string
 	}{
-		{nil, "release bounce drop final"}, {&undo, "release bounce drop final"}, {&drop, "undo final"}, {&release, ""}, {&bounce, ""}, {&final, ""},
+		{nil, "release bounce drop"}, {&undo, "release bounce drop"}, {&drop, "undo final"}, {&another, "undo"}, {&release, ""}, {&bounce, ""}, {&final, ""},
 	} {
 		var may []string
 		for _, d := range []struct {

@@ -53,7 +53,7 @@ func (h *Held) Part() string {
 func HeldJob(j *Job, rule, reason string, at time.Time) *Held {
 	return &Held{At: at, Rule: rule, Reason: reason, Job: j, Message: Admitted{
 		Schema: Schema, QueueID: j.QueueID, AcceptedAt: j.AcceptedAt, Class: j.Class, Env: j.Env, MessageID: j.MessageID, SubmissionID: j.SubmissionID,
-		Content: j.Content, Device: j.Device, Owner: j.Owner, ReportOf: j.Report, Origin: j.Origin, Drive: j.Drive,
+		Content: j.Content, Device: j.Device, Owner: j.Owner, ReportOf: j.Report, Origin: j.Origin, Drive: j.Drive, PHI: j.PHI,
 	}}
 }
 
@@ -91,13 +91,14 @@ func (d *Decision) Same(other *Decision) bool {
 const UndoFor = 10 * time.Minute
 
 // Replaces reports that d may be decided after the decision before: the first
-// one holds, except that a drop can be undone before it is final.
+// one holds, except that a drop can be undone before it is final. Final is only
+// the drop that was decided, not one before it that was undone.
 func (d *Decision) Replaces(before *Decision) bool {
 	switch {
 	case before == nil || before.Verb == Undo:
-		return d.Verb != Undo
+		return d.Verb != Undo && !d.Final
 	case before.Verb == Drop && !before.Final:
-		return d.Verb == Undo || d.Verb == Drop && d.Final
+		return d.Verb == Undo || d.Verb == Drop && d.Final && d.At.Equal(before.At)
 	}
 	return false
 }

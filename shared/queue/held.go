@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -36,7 +37,9 @@ type HeldEntry struct {
 	event.Held
 	Seq uint64
 	// Decision is what was decided, and not carried out yet; nil for nothing.
-	Decision *event.Decision
+	// DecidedSeq is its sequence, where one entry was asked for.
+	Decision   *event.Decision
+	DecidedSeq uint64
 }
 
 // Hold stores a message in HELD, and returns when it is on stable storage. One
@@ -102,7 +105,7 @@ func (b *Bus) HeldPart(ctx context.Context, id mail.QueueID, part string) (*Held
 		return nil, err
 	}
 	e := &HeldEntry{Held: *h, Seq: seq}
-	e.Decision, _, err = b.decisionOf(ctx, id, part)
+	e.Decision, e.DecidedSeq, err = b.decisionOf(ctx, id, part)
 	return e, err
 }
 
@@ -125,22 +128,41 @@ func (b *Bus) decisionOf(ctx context.Context, id mail.QueueID, part string) (*ev
 	return last(ctx, b, DecisionSubject(id, part), event.Decode[event.Decision])
 }
 
-// last reads the last message of a subject of HELD; nil when there is none.
+// last reads the last message of a subject of HELD; nil when there is none. It
+// asks the leader of the stream: who is behind, and answers a direct get, does not
+// know yet that something is held, or what was decided.
 func last[E any](ctx context.Context, b *Bus, subject string, decode func([]byte) (*E, error)) (*E, uint64, error) {
-	s, err := b.stream(ctx, StreamHeld)
+	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
+	defer cancel()
+	question, err := json.Marshal(map[string]string{"last_by_subj": subject})
 	if err != nil {
-		return nil, 0, fmt.Errorf("open stream %s: %w", StreamHeld, err)
+		return nil, 0, err
 	}
-	m, err := s.GetLastMsgForSubject(ctx, subject)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, 0, nil
-	}
+	m, err := b.NC.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+StreamHeld, question)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s: %w", subject, err)
 	}
-	e, err := decode(m.Data)
-	return e, m.Sequence, err
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	switch err := json.Unmarshal(m.Data, &answer); {
+	case err != nil:
+		return nil, 0, fmt.Errorf("read %s: %w", subject, err)
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, 0, nil
+	case answer.Error != nil:
+		return nil, 0, fmt.Errorf("read %s: %w", subject, answer.Error)
+	}
+	e, err := decode(answer.Message.Data)
+	return e, answer.Message.Seq, err
 }
+
+// lastTimeout bounds one reading of HELD.
+const lastTimeout = 5 * time.Second
 
 // Decide stores what is to become of a held message; policy carries it out. It is
 // ErrNotHeld for a message that is not held, and ErrDecided when somebody was
@@ -247,6 +269,7 @@ func (b *Bus) ListDecisions(ctx context.Context, from uint64, each func(*event.D
 type HeldNews struct {
 	Held     *event.Held
 	Decision *event.Decision
+	Stored   time.Time
 }
 
 // ListHeldNews hands what came to HELD from a sequence on to each, in order, and
@@ -254,7 +277,7 @@ type HeldNews struct {
 func (b *Bus) ListHeldNews(ctx context.Context, from uint64, each func(HeldNews) error) (next uint64, err error) {
 	next = from
 	err = b.List(ctx, StreamHeld, "", from, func(m *jetstream.RawStreamMsg) error {
-		var news HeldNews
+		news := HeldNews{Stored: m.Time}
 		if strings.HasPrefix(m.Subject, "held.") {
 			news.Held, _ = event.Decode[event.Held](m.Data)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -35,6 +36,27 @@ func (b *Bus) ListNewest(ctx context.Context, stream string, each func(*jetstrea
 		high = low - 1
 	}
 	return nil
+}
+
+// errRead ends a listing that has read far enough.
+var errRead = errors.New("read far enough")
+
+// Published is what was published to a stream under an id since then, the newest;
+// nil for nothing. It reads back to then: for who has reason to look.
+func (b *Bus) Published(ctx context.Context, stream, id string, since time.Time) (data []byte, err error) {
+	err = b.ListNewest(ctx, stream, func(m *jetstream.RawStreamMsg) error {
+		if m.Header.Get(jetstream.MsgIDHeader) == id {
+			data = m.Data
+		}
+		if data != nil || m.Time.Before(since) {
+			return errRead
+		}
+		return nil
+	})
+	if errors.Is(err, errRead) {
+		err = nil
+	}
+	return data, err
 }
 
 // errBeyond ends the reading of a window.

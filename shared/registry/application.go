@@ -132,7 +132,7 @@ func (s *Snapshot) Objections(d *Device, form Form) (found []Fault) {
 	if form.Terms != "" && a.TermsVersion != form.Terms {
 		f.bad("application.terms_version", "%q was accepted; the terms of use are those of version %s", a.TermsVersion, form.Terms)
 	}
-	return append(f, s.Contractless(d)...)
+	return append(f, s.ThirdParty(d)...)
 }
 
 // hosts reports that there are hosted domains at all.
@@ -147,6 +147,30 @@ func (f *faults) affiliated(field, is, may string, list []string) {
 	if len(list) > 0 && !slices.Contains(list, strings.ToLower(is)) {
 		f.bad(field, "%q may not %s; that is for %s", is, may, strings.Join(list, ", "))
 	}
+}
+
+// ThirdParty is what speaks against a device because of whose it is.
+func (s *Snapshot) ThirdParty(d *Device) []Fault { return append(s.Contractless(d), s.Reserved(d)...) }
+
+// Reserved are the senders of a third party's device that are in a domain for
+// internal owners: it sends as a subdomain (W42).
+func (s *Snapshot) Reserved(d *Device) (found []Fault) {
+	f := faults(found)
+	if o, known := s.Owner(d.Owner); !known || !o.External {
+		return nil
+	}
+	for _, list := range []struct {
+		field   string
+		senders []string
+	}{{"senders", d.Senders}, {"header_senders", d.HeaderSenders}} {
+		for _, sender := range list.senders {
+			_, domain, _ := cutLast(strings.ToLower(sender), "@")
+			if h, ok := s.Domain(domain); ok && h.Internal {
+				f.bad(list.field, "%s is a third party, and %s is for internal owners: it sends as a subdomain", d.Owner, h.Name)
+			}
+		}
+	}
+	return f
 }
 
 // Contractless is what speaks against a device of a third party: that no contract

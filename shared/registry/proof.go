@@ -48,5 +48,9 @@ func (s *Snapshot) Proved(d *Device, domain string) bool {
 	return false
 }
 
-// CheckSenderDomain is the Check of a finding about a proof.
-const CheckSenderDomain = "sender-domain"
+// CheckSenderDomain is the Check of a finding about a proof, CheckSPF that of one
+// about an SPF policy.
+const (
+	CheckSenderDomain = "sender-domain"
+	CheckSPF          = "spf"
+)

@@ -2,7 +2,6 @@ package acceptance
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/postrider/postrider/shared/authz"
@@ -114,9 +113,7 @@ func (s *session) explained(ref mail.Ref) {
 	if e.Rule == "" || e.Facts.Address.String() != s.from || e.At.IsZero() || e.Count != 1 {
 		s.t.Errorf("evidence of %s: %+v", ref, e)
 	}
-	rules := authz.Catalog()
-	i := slices.IndexFunc(rules, func(r authz.Rule) bool { return r.Name == e.Rule })
-	if i >= 0 && (rules[i].Fix == "" || e.Reason == "") {
-		s.t.Errorf("rule %s has fix %q and reason %q", e.Rule, rules[i].Fix, e.Reason)
+	if cause, known := e.Cause(); !known || cause.Fix == "" || e.Decidable() && e.Reason == "" {
+		s.t.Errorf("rule %s has fix %q and reason %q", e.Rule, cause.Fix, e.Reason)
 	}
 }

@@ -315,3 +315,40 @@ func TestS13_HealthDataIsErasedAtOnce(t *testing.T) {
 		t.Error("other mail is gone, too")
 	}
 }
+
+// A domain that included the relay and does so no longer: the device goes on, and
+// its contacts hear what is missing.
+func TestS31_OwnersHearWhenSPFFails(t *testing.T) {
+	r := careful()
+	const domain, keeper = "journal11.test", "lapsed-keeper@campus.test"
+	r.says(t, relaySPF+domain+`. 0 IN TXT "v=spf1 include:_spf.relay.test -all"
+`)
+	d := newcomer("lapsed.campus.test", "127.1.9.10", registry.StateActive)
+	d.Senders, d.Contacts = []string{"x@" + domain}, []string{keeper, "x@campus.test"}
+	if f := about(r.reviewed(t, d), "spf", domain); !f.OK {
+		t.Fatalf("%+v", f)
+	}
+	c := r.clock(t, config.Lifecycle{})
+	c.round(0)
+	if got := r.notices(keeper, "problem"); len(got) > 0 {
+		t.Errorf("told while all is well: %s", got[0].Content)
+	}
+	r.says(t, domain+`. 0 IN TXT "v=spf1 -all"
+`)
+	timetest.Await(t, "the next look to find it", func() bool {
+		r.edit(t, d.Name, func(*registry.Device) {})
+		v, ok := r.load(t).Review(d.Name)
+		return ok && !about(v.Findings, "spf", domain).OK
+	})
+	c.round(time.Minute)
+	if body := string(r.told(t, keeper, d.Name+": mail from it has a problem").Content); !strings.Contains(body, domain+": the SPF policy does not include _spf.relay.test; add include:_spf.relay.test") {
+		t.Errorf("%s", body)
+	}
+	if is := r.device(t, d.Name); is.State != registry.StateActive {
+		t.Errorf("%+v", is)
+	}
+	c.round(24 * time.Hour)
+	if got := r.notices(keeper, "problem"); len(got) != 1 {
+		t.Errorf("told %d times", len(got))
+	}
+}

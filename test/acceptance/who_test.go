@@ -87,7 +87,8 @@ func TestW36_OutsideGoesToTheAuthenticatedService(t *testing.T) {
 		s := r.dial(t, r.SMTP, from)
 		s.must(hello, "250")
 		s.must("MAIL FROM:"+byPrinter, "250")
-		if got := s.must("RCPT TO:"+inet, "550"); !strings.Contains(got.text, from) || !strings.Contains(got.text, " https://relay.campus.test/w/") {
+		if got := s.must("RCPT TO:"+inet, "550"); !strings.Contains(got.text, "Not registered: "+from+". Log in on port 587. https://relay.campus.test/w/") &&
+			!strings.Contains(got.text, "Log in to send from "+from) {
 			t.Errorf("%s", got.text)
 		}
 		s.close()

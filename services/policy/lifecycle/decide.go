@@ -55,6 +55,8 @@ type Use struct {
 	Undeliverable []time.Time
 	// Refused attempts and failed messages of a day.
 	Refused, Failed int
+	// Findings are those of the last review of it.
+	Findings []registry.Finding
 	// Recent are the last hours in which it sent, Usual the most of an hour before.
 	Recent []books.Hour
 	Usual  books.Hour
@@ -105,7 +107,7 @@ func Decide(d *registry.Device, use Use, rules *Rules, now time.Time) []Step {
 		return nil
 	}
 	steps := activated(d)
-	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, anomaly, reports, attestation, unused, problems, unsubscribe, terms} {
+	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, anomaly, reports, attestation, unused, problems, unsubscribe, domain, terms} {
 		if s := rule(d, use, rules, now); len(s) > 0 {
 			return append(steps, s...)
 		}
@@ -121,7 +123,7 @@ func activated(d *registry.Device) []Step {
 	}
 	var more []string
 	for _, a := range d.Addresses {
-		if a.Active() && told(d, confirmed(a)).IsZero() {
+		if a.Active() && told(d, Confirmed(a)).IsZero() {
 			more = append(more, a.String())
 		}
 	}
@@ -131,8 +133,8 @@ func activated(d *registry.Device) []Step {
 	return []Step{{Deed: Tell, Cause: Activated, Why: "it may now send from " + strings.Join(more, ", ") + ", too"}}
 }
 
-// confirmed is what the contacts were told when they heard of an address.
-func confirmed(a registry.Address) Cause { return Activated + Cause(" "+a.String()) }
+// Confirmed is what the contacts were told when they heard of an address.
+func Confirmed(a registry.Address) Cause { return Activated + Cause(" "+a.String()) }
 
 // told is when the contacts last heard of a cause.
 func told(d *registry.Device, c Cause) time.Time { return d.Told[string(c)] }

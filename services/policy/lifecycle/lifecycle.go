@@ -19,6 +19,8 @@
 //	anomaly      what looks compromised (anomaly.go) is told to the contacts and to
 //	             the postmaster, and suspended where that is set
 //	unsubscribe  told when bulk mail has no List-Unsubscribe field
+//	domain       told once a month that a domain of its senders does not authorise the
+//	             relay, as the daily review found (S31)
 //	terms        told once of each version of the terms of use
 //	problem      told once a day at most, with samples, when many attempts were
 //	             refused or messages not delivered (M24)
@@ -143,7 +145,11 @@ func (l *Lifecycle) Round(ctx context.Context, now time.Time) error {
 	}
 	todo := map[*registry.Device][]Step{}
 	for _, d := range reg.Entries().Devices {
-		if steps := Decide(d, used[d.Name], &l.rules, now); len(steps) > 0 {
+		use := used[d.Name]
+		if v, ok := reg.Review(d.Name); ok {
+			use.Findings = v.Findings
+		}
+		if steps := Decide(d, use, &l.rules, now); len(steps) > 0 {
 			todo[d] = steps
 		}
 	}

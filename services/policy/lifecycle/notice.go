@@ -81,6 +81,8 @@ func remedy(s Step) string {
 			return "look at the device and its accounts. It is restored on a ticket, after somebody has looked."
 		}
 		return "look whether the device does what it should; if it does, do nothing."
+	case Domain:
+		return "have whoever runs the domain publish that, or send as another one."
 	case Unsubscribe:
 		return "have the application write List-Unsubscribe and List-Unsubscribe-Post (RFC 8058): the relay adds none."
 	}

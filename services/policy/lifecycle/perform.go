@@ -34,7 +34,7 @@ func perform(d *registry.Device, s Step, now time.Time) {
 	if s.Cause == Activated {
 		for _, a := range d.Addresses {
 			if a.Active() {
-				d.Told[string(confirmed(a))] = now
+				d.Told[string(Confirmed(a))] = now
 			}
 		}
 	}

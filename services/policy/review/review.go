@@ -180,7 +180,7 @@ func (r *Reviewer) activate(ctx context.Context, d *registry.Device, now time.Ti
 
 // blocks reports a finding that keeps a device from being activated.
 func (r *Reviewer) blocks(findings []registry.Finding) bool {
-	enforced := map[string]bool{"spf": r.Enforce, registry.CheckSenderDomain: r.SenderProof == authz.Enforce}
+	enforced := map[string]bool{registry.CheckSPF: r.Enforce, registry.CheckSenderDomain: r.SenderProof == authz.Enforce}
 	return slices.ContainsFunc(findings, func(f registry.Finding) bool { return enforced[f.Check] && !f.OK })
 }
 
@@ -227,7 +227,7 @@ func domainsOf(addresses []string) (out []string) {
 
 func (r *Reviewer) spf(ctx context.Context, domain string) registry.Finding {
 	found, lookups, err := includes(ctx, r.DNS, domain, r.Include)
-	f := registry.Finding{Check: "spf", About: domain, OK: found && err == nil}
+	f := registry.Finding{Check: registry.CheckSPF, About: domain, OK: found && err == nil}
 	switch {
 	case err != nil:
 		f.Text, f.Doubt = err.Error(), !errors.Is(err, errPolicy)

@@ -6,9 +6,11 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/shared/registry"
 )
@@ -57,6 +59,8 @@ type Options struct {
 	AnyNetwork bool
 	// Wildcards lets senders be whole domains.
 	Wildcards bool
+	// Ticket is the number of one; some suspensions are lifted with it only (P30).
+	Ticket string
 }
 
 // Diff compares a registry with a file.
@@ -69,6 +73,7 @@ func Diff(now registry.Entries, d *Document, o Options) (*Plan, error) {
 	var after registry.Entries
 	for _, kind := range kinds {
 		for _, want := range itemsOf(&d.Entries, kind) {
+			p.lifts(have[want.Key()], want, o.Ticket)
 			kept, err := p.compare(have[want.Key()], want)
 			if err != nil {
 				return nil, err
@@ -91,6 +96,18 @@ func Diff(now registry.Entries, d *Document, o Options) (*Plan, error) {
 	p.judge(after, o)
 	p.ID = ID(p.Changes)
 	return p, nil
+}
+
+// lifts finds a suspension that would end without the ticket that it takes.
+func (p *Plan) lifts(is, want registry.Item, ticket string) {
+	was, ok := is.(*registry.Device)
+	if !ok || was.State != registry.StateSuspended || was.Suspension == nil || !was.Suspension.NeedsTicket || was.Origin == registry.OriginFile {
+		return
+	}
+	if want.(*registry.Device).State == registry.StateSuspended || cmp.Or(want.Audit().Ticket, ticket) != "" {
+		return
+	}
+	p.Faults = append(p.Faults, fmt.Sprintf("%s: state: it is suspended for %s, which a ticket lifts only; give its number (--ticket), or leave it suspended", was, was.Suspension.Cause))
 }
 
 // compare notes what differs, and returns the entry as it will be.
@@ -137,9 +154,7 @@ func keep(want, is registry.Item) {
 		if want.Dates == (registry.Dates{}) {
 			want.Dates = is.Dates
 		}
-		if want.Told == nil {
-			want.Told = is.Told
-		}
+		want.Told = later(is.Told, want.Told)
 		want.Approver, want.Decision = cmp.Or(want.Approver, is.Approver), cmp.Or(want.Decision, is.Decision)
 		for i, a := range want.Addresses {
 			for _, had := range is.Addresses {
@@ -153,6 +168,21 @@ func keep(want, is registry.Item) {
 			want.Secrets = is.(*registry.Credential).Secrets
 		}
 	}
+}
+
+// later has the later time of each cause: what contacts heard since the file was
+// written they need not hear again.
+func later(is, want map[string]time.Time) map[string]time.Time {
+	if is == nil {
+		return want
+	}
+	told := maps.Clone(is)
+	for cause, at := range want {
+		if told[cause].Before(at) {
+			told[cause] = at
+		}
+	}
+	return told
 }
 
 // judge finds what the registry would not be sound with.

@@ -160,6 +160,24 @@ credentials:
 	}
 }
 
+// A file that was written before contacts were told of something does not make them
+// hear it again.
+func TestToldSince(t *testing.T) {
+	now := everything()
+	d := parse(t, string(written(t, Form{})))
+	now.Devices[0].Told = map[string]time.Time{"activated": at}
+	if p := diff(t, now, d, Options{}); len(p.Changes) != 0 {
+		t.Errorf("%+v", p.Changes)
+	}
+	now.Devices[0].Told = map[string]time.Time{"activated": at, "expiry": at}
+	d = parse(t, string(written(t, Form{})))
+	d.Devices[0].Told = map[string]time.Time{"activated": at.AddDate(0, 0, 1), "expiry": {}}
+	p := diff(t, now, d, Options{})
+	if len(p.Changes) != 1 || p.Changes[0].Item.(*registry.Device).Told["expiry"] != at || p.Changes[0].Item.(*registry.Device).Told["activated"] == at {
+		t.Errorf("%+v", p.Changes)
+	}
+}
+
 // An address keeps its standing unless the file gives it another.
 func TestAddressStanding(t *testing.T) {
 	for addresses, changed := range map[string]bool{
@@ -229,7 +247,11 @@ func TestFaults(t *testing.T) {
 	}
 	// Whoever takes over an address in the same file is no rival.
 	const swap = "devices: [{name: prn-1.chem.campus.test, addresses: [10.2.3.5], state: active}, {name: a.campus.test, addresses: [10.2.3.4]}]"
-	if p := diff(t, everything(), parse(t, swap), Options{}); len(p.Faults) != 0 || len(p.Changes) != 2 {
+	if p := diff(t, everything(), parse(t, swap), Options{Ticket: "4711"}); len(p.Faults) != 0 || len(p.Changes) != 2 {
+		t.Errorf("%+v", p)
+	}
+	// It was suspended for what only a ticket lifts (P30).
+	if p := diff(t, everything(), parse(t, swap), Options{}); len(p.Faults) != 1 || !strings.Contains(p.Faults[0], "suspended for reports, which a ticket lifts only") {
 		t.Errorf("%+v", p)
 	}
 }
