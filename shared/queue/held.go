@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -128,41 +127,15 @@ func (b *Bus) decisionOf(ctx context.Context, id mail.QueueID, part string) (*ev
 	return last(ctx, b, DecisionSubject(id, part), event.Decode[event.Decision])
 }
 
-// last reads the last message of a subject of HELD; nil when there is none. It
-// asks the leader of the stream: who is behind, and answers a direct get, does not
-// know yet that something is held, or what was decided.
+// last reads the last message of a subject of HELD; nil when there is none.
 func last[E any](ctx context.Context, b *Bus, subject string, decode func([]byte) (*E, error)) (*E, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, lastTimeout)
-	defer cancel()
-	question, err := json.Marshal(map[string]string{"last_by_subj": subject})
-	if err != nil {
+	m, err := b.atLeader(ctx, StreamHeld, map[string]any{"last_by_subj": subject})
+	if err != nil || m == nil {
 		return nil, 0, err
 	}
-	m, err := b.NC.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+StreamHeld, question)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s: %w", subject, err)
-	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Seq  uint64 `json:"seq"`
-			Data []byte `json:"data"`
-		} `json:"message"`
-	}
-	switch err := json.Unmarshal(m.Data, &answer); {
-	case err != nil:
-		return nil, 0, fmt.Errorf("read %s: %w", subject, err)
-	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return nil, 0, nil
-	case answer.Error != nil:
-		return nil, 0, fmt.Errorf("read %s: %w", subject, answer.Error)
-	}
-	e, err := decode(answer.Message.Data)
-	return e, answer.Message.Seq, err
+	e, err := decode(m.Data)
+	return e, m.Seq, err
 }
-
-// lastTimeout bounds one reading of HELD.
-const lastTimeout = 5 * time.Second
 
 // Decide stores what is to become of a held message; policy carries it out. It is
 // ErrNotHeld for a message that is not held, and ErrDecided when somebody was

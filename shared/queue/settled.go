@@ -128,10 +128,13 @@ func (s *Settled) CatchUp(ctx context.Context) error {
 		if read >= target {
 			return nil
 		}
-		// The last records may be none of ours.
+		// The last records may be none of ours. A consumer hears of a record a moment
+		// after it was acknowledged to its writer: LEDGER itself has the last word.
 		info, err := consumer.Info(ctx)
 		if err == nil && info.NumPending == 0 && (info.Delivered.Consumer == 0 || info.Delivered.Stream <= read) {
-			return nil
+			if more, err := s.bus.hasEnds(ctx, read+1); err == nil && !more {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -139,6 +142,20 @@ func (s *Settled) CatchUp(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// hasEnds reports a record of an end in LEDGER, from a sequence on, by what the
+// leader of LEDGER says.
+func (b *Bus) hasEnds(ctx context.Context, from uint64) (bool, error) {
+	for _, subject := range endSubjects {
+		switch found, err := b.atLeader(ctx, StreamLedger, map[string]any{"next_by_subj": subject, "seq": from}); {
+		case err != nil:
+			return false, err
+		case found != nil:
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Follow reads LEDGER until ctx ends, and goes on after every reconnect: what a

@@ -201,3 +201,30 @@ func TestSettledOfAnEmptyLedger(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// What was recorded before CatchUp was asked is known after it, each time: a
+// consumer of LEDGER hears of a record a moment after its writer has the
+// acknowledgement.
+func TestCatchUpIsSure(t *testing.T) {
+	t.Parallel()
+	server := queuetest.Server(t, t.TempDir())
+	bus, other := queuetest.Connect(t, server), queuetest.Connect(t, server)
+	if err := queue.Ensure(t.Context(), bus.JS, 1, 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s, stop := follow(t, bus)
+	defer stop()
+	ids := mail.NewQueueIDs()
+	for n := range 2000 {
+		id := ids.Next()
+		if err := other.Record(t.Context(), "", recordOf(id, event.StageDelivery, event.Delivered, "a")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if ends, err := s.Of(t.Context(), &event.Job{QueueID: id, ID: string(id) + "-0"}); err != nil || ends == nil {
+			t.Fatalf("record %d is not known: %v", n, err)
+		}
+	}
+}

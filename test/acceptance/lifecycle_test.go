@@ -2,6 +2,8 @@ package acceptance
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -299,7 +301,11 @@ func TestP12_TheAddressFollowsTheDNS(t *testing.T) {
 	}
 	timetest.Await(t, "the device is known", func() bool { _, ok := reg.Snapshot().Device(d.Name); return ok })
 	now := time.Now().UTC()
-	look(now)
+	timetest.Await(t, "its address is seen", func() bool {
+		look(now)
+		_, ok := reg.Snapshot().Resolution(d.Name)
+		return ok
+	})
 	r.awaitSends(t, before, 250)
 	r.play(t, attempt{name: "the address it will have", from: after, want: "550 5.7.1 Not registered: " + after})
 
@@ -307,7 +313,11 @@ func TestP12_TheAddressFollowsTheDNS(t *testing.T) {
 	if err := r.DNS.Set(record(after)); err != nil {
 		t.Fatal(err)
 	}
-	look(now.Add(16 * time.Minute))
+	timetest.Await(t, "the move is seen", func() bool { // the relay itself may look at the same moment
+		look(now.Add(16 * time.Minute))
+		res, ok := reg.Snapshot().Resolution(d.Name)
+		return ok && slices.Contains(res.Addresses, netip.MustParseAddr(after))
+	})
 	r.awaitSends(t, after, 250)
 	r.play(t,
 		attempt{name: "where it is", from: after, want: "250"},
