@@ -16,7 +16,7 @@ import (
 
 // connect reaches the bus of the relay that the configuration describes, for
 // a command. An embedded bus left its address in relay.data.
-func connect(_ context.Context, f *flags) (*config.Config, *queue.Bus, error) {
+func connect(ctx context.Context, f *flags) (*config.Config, *queue.Bus, error) {
 	cfg, err := service.LoadConfig(f.config)
 	if err != nil {
 		return nil, nil, err
@@ -38,6 +38,12 @@ func connect(_ context.Context, f *flags) (*config.Config, *queue.Bus, error) {
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", service.ErrUnreachable, err)
+	}
+	if os.Getenv("SUDO_USER") != "" {
+		if err := admit(ctx, cfg, bus, f.command); err != nil {
+			bus.Close()
+			return nil, nil, err
+		}
 	}
 	return cfg, bus, nil
 }

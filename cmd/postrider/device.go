@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
 	"slices"
 	"strings"
@@ -55,6 +56,9 @@ func withDesk(ctx context.Context, f *flags, do func(*desk) error) error {
 	snapshot, err := s.Load(ctx)
 	if err != nil {
 		return err
+	}
+	if units := snapshot.Administers(actor()); len(units) > 0 {
+		s.Permit(func(item registry.Item) error { return permitted(snapshot, units, item) })
 	}
 	return do(&desk{cfg, bus, s, snapshot})
 }
@@ -185,8 +189,11 @@ func change(reason string) registry.Change {
 	return registry.Change{By: actor(), Reason: reason, At: time.Now().UTC()}
 }
 
-// actor is the person at the keyboard.
+// actor is the person at the keyboard: whoever came by sudo, else the account.
 func actor() string {
+	if person := os.Getenv("SUDO_USER"); person != "" {
+		return person
+	}
 	if u, err := user.Current(); err == nil {
 		return u.Username
 	}

@@ -62,6 +62,8 @@ func usage(format string, args ...any) error {
 type flags struct {
 	config string
 	output string
+	// command is the first word of what was asked for.
+	command string
 }
 
 func newRoot() *cobra.Command {
@@ -76,6 +78,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w\nSee: %s --help", err, c.CommandPath())
 	})
+	root.PersistentPreRun = func(c *cobra.Command, _ []string) { f.command = family(c) }
 	root.PersistentFlags().StringVar(&f.config, "config", "", "configuration file (default: $POSTRIDER_CONFIG, ./postrider.yaml, /etc/postrider/postrider.yaml; none: the sandbox)")
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run the relay:"},

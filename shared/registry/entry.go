@@ -150,6 +150,9 @@ type Owner struct {
 	External bool `json:"external,omitempty"`
 	// Contract is its reference (S10).
 	Contract string `json:"contract,omitempty"`
+	// Administrators are login names of those who may act for the unit, and for no
+	// other (P18, W17): delegate.go.
+	Administrators []string `json:"administrators,omitempty"`
 	Entry
 }
 

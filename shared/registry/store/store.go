@@ -46,6 +46,7 @@ type Store struct {
 	bus      *queue.Bus
 	kv       jetstream.KeyValue
 	file     map[string]registry.Item
+	permit   func(registry.Item) error // nil: anything
 	snapshot atomic.Pointer[registry.Snapshot]
 	current  atomic.Bool
 }
@@ -237,6 +238,11 @@ func (v *view) snapshot() *registry.Snapshot {
 // gives it its new one. It says who makes the change (Entry.By).
 func (s *Store) Put(ctx context.Context, item registry.Item) error {
 	key, audit := item.Key(), item.Audit()
+	if s.permit != nil {
+		if err := s.permit(item); err != nil {
+			return err
+		}
+	}
 	if _, ok := s.file[key]; ok {
 		return fmt.Errorf("%s %w", item, ErrFromFile)
 	}
@@ -279,6 +285,10 @@ func (s *Store) write(ctx context.Context, key string, value []byte, over uint64
 	}
 	return s.kv.Update(ctx, key, value, e.Revision())
 }
+
+// Permit has each change asked about before it is made; an error refuses it. It is
+// for who makes changes for others, and is set before the first.
+func (s *Store) Permit(permit func(registry.Item) error) { s.permit = permit }
 
 // Remove ends an entry as it was read; the entry itself is left as it is. Its
 // name is free again.
