@@ -107,7 +107,7 @@ func Decide(d *registry.Device, use Use, rules *Rules, now time.Time) []Step {
 		return nil
 	}
 	steps := activated(d)
-	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, anomaly, reports, attestation, unused, problems, unsubscribe, domain, terms} {
+	for _, rule := range []func(*registry.Device, Use, *Rules, time.Time) []Step{expiry, anomaly, reports, attestation, unused, problems, unsubscribe, domain} {
 		if s := rule(d, use, rules, now); len(s) > 0 {
 			return append(steps, s...)
 		}

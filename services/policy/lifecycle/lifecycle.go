@@ -21,10 +21,10 @@
 //	unsubscribe  told when bulk mail has no List-Unsubscribe field
 //	domain       told once a month that a domain of its senders does not authorise the
 //	             relay, as the daily review found (S31)
-//	terms        told once of each version of the terms of use
 //	problem      told once a day at most, with samples, when many attempts were
 //	             refused or messages not delivered (M24)
 //
+// New terms of use are announced once, by a notice to all whom they concern.
 // The contacts of all devices, whoever registered them, are kept in the group of
 // those that hear notices until their last device is retired (roster).
 //
@@ -154,7 +154,7 @@ func (l *Lifecycle) Round(ctx context.Context, now time.Time) error {
 		}
 	}
 	l.hindered(errors.Join(brake(reg, todo, Reports, l.rules.ReportsMost, now), brake(reg, todo, Anomaly, l.rules.ReportsMost, now), brakeProblems(todo)))
-	failed := []error{l.look(ctx, now)}
+	failed := []error{l.look(ctx, now), l.announce(ctx, reg, now)}
 	for _, d := range slices.SortedFunc(maps.Keys(todo), func(a, b *registry.Device) int { return strings.Compare(a.Name, b.Name) }) {
 		if len(todo[d]) == 0 {
 			continue

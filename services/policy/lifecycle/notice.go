@@ -36,8 +36,6 @@ func subject(s Step) string {
 		return "registration ended"
 	case s.Deed == Drop:
 		return s.Address.String() + " may no longer send"
-	case isTerms(s.Cause):
-		return "new terms of use"
 	case !s.At.IsZero():
 		return "registration needs you before " + day(s.At)
 	}
@@ -64,9 +62,6 @@ func consequence(s Step) string {
 
 // remedy is what the contact can do about it.
 func remedy(s Step) string {
-	if isTerms(s.Cause) {
-		return "read the terms of use, and tell the postmaster that you accept them."
-	}
 	switch s.Cause {
 	case Activated:
 		return "configure it now; answer this address if you did not ask for it."
