@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,4 +46,44 @@ func newBlockAdd(f *flags) *cobra.Command {
 	})
 	c.Flags().StringVar(&until, "until", "", "when it ends: a date or a duration; without one never")
 	return c
+}
+
+// whomItStops says which active devices a block hits, and how to take it back: an
+// address may stand for more than was meant.
+func whomItStops(s *registry.Snapshot, b *registry.Block) string {
+	var hit []string
+	for _, d := range s.Entries().Devices {
+		if d.State == registry.StateActive && hits(b, d) {
+			hit = append(hit, d.Name)
+		}
+	}
+	var said strings.Builder
+	if domain, ok := strings.CutPrefix(b.Subject, "@"); ok && s.Hosted(domain) {
+		fmt.Fprintf(&said, "%s is hosted: whoever sends as an address of it is refused\n", visible(domain))
+	}
+	const named = 5
+	switch n := len(hit); {
+	case n > named:
+		fmt.Fprintf(&said, "It stops %d active devices: %s and %d more\n", n, strings.Join(hit[:named], ", "), n-named)
+	case n > 0:
+		fmt.Fprintf(&said, "It stops %d active devices: %s\n", n, strings.Join(hit, ", "))
+	}
+	if said.Len() > 0 {
+		fmt.Fprintf(&said, "Not meant? postrider block rm '%s'\n", visible(b.Subject))
+	}
+	return said.String()
+}
+
+// hits reports a device that sends from the addresses, or as the senders, that are
+// blocked.
+func hits(b *registry.Block, d *registry.Device) bool {
+	if p, err := registry.ParseRange(b.Subject); err == nil {
+		return slices.ContainsFunc(d.Addresses, func(a registry.Address) bool {
+			return a.Active() && p.Overlaps(a.Range)
+		})
+	}
+	return slices.ContainsFunc(d.Senders, func(sender string) bool {
+		sender = strings.ToLower(sender)
+		return sender == b.Subject || strings.HasPrefix(b.Subject, "@") && strings.HasSuffix(sender, b.Subject)
+	})
 }

@@ -47,6 +47,9 @@ func adding(f *flags, c *cobra.Command, read func(args []string) (registry.Item,
 				return storeError(err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", visible(item.String()), done)
+			if b, ok := item.(*registry.Block); ok {
+				fmt.Fprint(cmd.ErrOrStderr(), whomItStops(snapshot, b))
+			}
 			return nil
 		})
 	}
