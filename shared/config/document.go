@@ -16,7 +16,7 @@ import (
 	"github.com/postrider/postrider/shared/registry"
 )
 
-//go:embed config.go auth.go directory.go values.go
+//go:embed config.go policy.go auth.go directory.go values.go
 var source embed.FS
 
 // Document is docs/CONFIG.md: every key with type, default and meaning, taken
@@ -231,7 +231,7 @@ type sourceFile struct{ prefix, name, text string }
 
 func sources() []sourceFile {
 	out := []sourceFile{{registryNotes, "device.go", registry.Source}}
-	for _, name := range []string{"config.go", "auth.go", "directory.go", "values.go"} {
+	for _, name := range []string{"config.go", "policy.go", "auth.go", "directory.go", "values.go"} {
 		if text, err := source.ReadFile(name); err == nil { // embedded above
 			out = append(out, sourceFile{"", name, string(text)})
 		}
