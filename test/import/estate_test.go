@@ -128,8 +128,8 @@ func (r *relay) imports(t *testing.T, kind, path string) (untranslated []line) {
 func (r *relay) settle(t *testing.T) {
 	t.Helper()
 	const name, address = "last.campus.test", "127.99.9.9"
-	run(t, r.program, "device", "request", name, "--address", address, "--config", r.file)
-	run(t, r.program, "device", "approve", name, "--config", r.file)
+	run(t, r.program, "device", "request", name, "--address", address, "--any-network", "--reason", "the end of the import", "--config", r.file)
+	run(t, r.program, "device", "approve", name, "--any-network", "--reason", "the end of the import", "--config", r.file)
 	world.WaitFor(t, "the import to hold", func(ctx context.Context) error {
 		said, err := session(ctx, r.smtp, sender{address: address, from: regular, to: recipients})
 		if err == nil && said[1] != yes {
