@@ -87,7 +87,7 @@ var drivers = map[string][]string{
 	"github.com/jcmturner/gokrb5":       {"services/ingress/authority"},
 	"github.com/go-ldap/ldap":           {"shared/directory", "services/ingress/authority", "services/policy/standing"},
 	"modernc.org/sqlite":                {"services/ledger"},
-	"github.com/nats-io/nats.go":        {"shared/queue", "shared/registry/store", "shared/budget", "shared/books", "services/delivery", "services/ledger", "services/policy/standing", "cmd/postrider"},
+	"github.com/nats-io/nats.go":        {"shared/queue", "shared/registry/store", "shared/budget", "shared/books", "services/delivery", "services/ledger", "shared/mailbox", "cmd/postrider"},
 }
 
 // foreign says why a package must not import a third party's.

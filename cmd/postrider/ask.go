@@ -30,20 +30,9 @@ type asking struct {
 
 // withAsking runs do with the registry as it is now.
 func withAsking(ctx context.Context, f *flags, do func(*asking) error) error {
-	cfg, bus, err := connect(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
-	s, err := store.Open(ctx, bus, cfg.FileEntries())
-	if err != nil {
-		return err
-	}
-	reg, err := s.Load(ctx)
-	if err != nil {
-		return err
-	}
-	return do(&asking{cfg: cfg, bus: bus, store: s, reg: reg, rules: cfg.Rules()})
+	return withDesk(ctx, f, func(k *desk) error {
+		return do(&asking{cfg: k.cfg, bus: k.bus, reg: k.snapshot, rules: k.cfg.Rules()})
+	})
 }
 
 // nameWait is how long a decision may wait for the DNS, as in ingress.

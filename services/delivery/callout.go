@@ -3,12 +3,8 @@ package delivery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/event"
@@ -25,31 +21,15 @@ const (
 
 // answerCallouts tells whether mailboxes exist, until ctx ends.
 func (w *worker) answerCallouts(ctx context.Context) error {
-	asked := make(chan *nats.Msg, 1024)
-	sub, err := w.bus.NC.ChanQueueSubscribe(mailbox.Subject, mailbox.Group, asked)
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", mailbox.Subject, err)
-	}
-	defer sub.Unsubscribe()
-	var running errgroup.Group
-	running.SetLimit(callouts)
-	for {
-		select {
-		case <-ctx.Done():
-			return running.Wait()
-		case m := <-asked:
-			running.Go(func() error {
-				ctx, cancel := context.WithTimeout(ctx, calloutTimeout)
-				defer cancel()
-				s := authz.StandingDoubt
-				if a, err := smtp.ParseAddress(string(m.Data)); err == nil {
-					s = w.mta.callout(ctx, a)
-				}
-				m.Respond([]byte(s))
-				return nil
-			})
+	return mailbox.Answer(ctx, w.bus, mailbox.Subject, mailbox.Group, callouts, func(ctx context.Context, address string) authz.Standing {
+		ctx, cancel := context.WithTimeout(ctx, calloutTimeout)
+		defer cancel()
+		a, err := smtp.ParseAddress(address)
+		if err != nil {
+			return authz.StandingDoubt
 		}
-	}
+		return w.mta.callout(ctx, a)
+	})
 }
 
 // callout asks the server of an address about it, as an attempt would reach it:

@@ -29,12 +29,10 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 	"github.com/maypok86/otter/v2"
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/rs/zerolog"
 	"github.com/sony/gobreaker/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/shared/authz"
 	"github.com/postrider/postrider/shared/config"
@@ -178,27 +176,11 @@ func (d *Directory) classOf(values []string) Class {
 
 // Run answers questions until ctx ends.
 func (d *Directory) Run(ctx context.Context) error {
-	asked := make(chan *nats.Msg, 1024)
-	sub, err := d.bus.NC.ChanQueueSubscribe(mailbox.Directory, "policy", asked)
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", mailbox.Directory, err)
-	}
-	defer sub.Unsubscribe()
-	var running errgroup.Group
-	running.SetLimit(abreast)
-	for {
-		select {
-		case <-ctx.Done():
-			return running.Wait()
-		case m := <-asked:
-			running.Go(func() error {
-				said := authz.StandingDoubt
-				if class, err := d.Class(ctx, string(m.Data)); err == nil {
-					said = class.Standing()
-				}
-				m.Respond([]byte(said))
-				return nil
-			})
+	return mailbox.Answer(ctx, d.bus, mailbox.Directory, "policy", abreast, func(ctx context.Context, address string) authz.Standing {
+		class, err := d.Class(ctx, address)
+		if err != nil {
+			return authz.StandingDoubt
 		}
-	}
+		return class.Standing()
+	})
 }
