@@ -110,26 +110,12 @@ func newVerdict(f *flags, v verdict) *cobra.Command {
 		Short: v.short,
 		Long:  v.about + "\nIds may come on stdin with \"-\".\n\n  postrider queue " + v.use + " state:held reason:virus --reason \"ticket 4711\"\n\n" + selectorHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			args, err := withStdin(args, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			s, err := parseSelector(args, all)
-			if err == nil {
-				err = s.chosen()
-			}
-			if err != nil {
-				return err
-			}
-			_, bus, err := connect(cmd.Context(), f)
-			if err != nil {
-				return err
-			}
-			defer bus.Close()
-			if undo {
-				return decideAll(cmd, bus, s, verdict{verb: event.Undo, done: "stay held"}, dry, "", reason)
-			}
-			return decideAll(cmd, bus, s, v, dry, confirm, reason)
+			return withChosen(cmd, f, args, all, func(bus *queue.Bus, s *selector) error {
+				if undo {
+					return decideAll(cmd, bus, s, verdict{verb: event.Undo, done: "stay held"}, dry, "", reason)
+				}
+				return decideAll(cmd, bus, s, v, dry, confirm, reason)
+			})
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "every held message")

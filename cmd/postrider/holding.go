@@ -29,23 +29,7 @@ later is not concerned. Ids may come on stdin with "-".
 
 ` + selectorHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			args, err := withStdin(args, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			s, err := parseSelector(args, all)
-			if err == nil {
-				err = s.chosen()
-			}
-			if err != nil {
-				return err
-			}
-			_, bus, err := connect(cmd.Context(), f)
-			if err != nil {
-				return err
-			}
-			defer bus.Close()
-			return holdJobs(cmd, bus, s, dry, reason)
+			return withChosen(cmd, f, args, all, func(bus *queue.Bus, s *selector) error { return holdJobs(cmd, bus, s, dry, reason) })
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "every job")

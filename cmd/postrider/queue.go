@@ -138,29 +138,35 @@ func newQueueRetry(f *flags) *cobra.Command {
 		Short: "Try deferred jobs now instead of at their time",
 		Long:  "Make deferred jobs ready at once. Ids may come on stdin with \"-\".\n\n  postrider queue retry domain:example.org\n  postrider queue ls -o json reason:tls | jq -r '.[].id' | postrider queue retry -\n\n" + selectorHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			args, err := withStdin(args, cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			s, err := parseSelector(args, all)
-			if err != nil {
-				return err
-			}
-			if err := s.chosen(); err != nil {
-				return err
-			}
-			_, bus, err := connect(cmd.Context(), f)
-			if err != nil {
-				return err
-			}
-			defer bus.Close()
-			return retry(cmd, bus, s, dry, reason)
+			return withChosen(cmd, f, args, all, func(bus *queue.Bus, s *selector) error { return retry(cmd, bus, s, dry, reason) })
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "every deferred job")
 	c.Flags().BoolVar(&dry, "dry-run", false, "show what would be tried, change nothing")
 	c.Flags().StringVar(&reason, "reason", "", "why, for the ledger")
 	return c
+}
+
+// withChosen runs do with the bus and what a selector chooses; nothing is chosen
+// without words, or --all.
+func withChosen(cmd *cobra.Command, f *flags, args []string, all bool, do func(*queue.Bus, *selector) error) error {
+	args, err := withStdin(args, cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	s, err := parseSelector(args, all)
+	if err != nil {
+		return err
+	}
+	if err := s.chosen(); err != nil {
+		return err
+	}
+	_, bus, err := connect(cmd.Context(), f)
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	return do(bus, s)
 }
 
 // withStdin replaces "-" by the ids on stdin.
