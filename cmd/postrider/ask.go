@@ -31,7 +31,7 @@ type asking struct {
 // withAsking runs do with the registry as it is now.
 func withAsking(ctx context.Context, f *flags, do func(*asking) error) error {
 	return withDesk(ctx, f, func(k *desk) error {
-		return do(&asking{cfg: k.cfg, bus: k.bus, reg: k.snapshot, rules: k.cfg.Rules()})
+		return do(&asking{cfg: k.cfg, bus: k.bus, store: k.store, reg: k.snapshot, rules: k.cfg.Rules()})
 	})
 }
 
